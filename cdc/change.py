@@ -1,0 +1,185 @@
+"""The frozen values that travel between the packages: tables, positions, marks and batches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+
+OFFSET_BITS = 36
+"""Bits of a version that hold the log offset: 64 GiB of log between two checkpoints. The 28 bits left hold
+268 million checkpoints: eight years at one a second."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TableId:
+    """A table of the source, by schema and name, as DuckDB spells them."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @classmethod
+    def parse(cls, text: str, default_schema: str = "main") -> Self:
+        """`schema.table` or `table`; names that contain a dot are not expressible and are refused.
+
+        Raises:
+            ValueError: if `text` is not one or two non-empty names.
+        """
+        parts = text.split(".")
+        if len(parts) > 2 or not all(parts):
+            raise ValueError(f"{text!r} is not a table name; write 'table' or 'schema.table'")
+        return cls(*parts) if len(parts) == 2 else cls(default_schema, parts[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the source. `type` is DuckDB's own spelling: `DECIMAL(18,6)`, `STRUCT(a INTEGER)[]`."""
+
+    name: str
+    type: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """A source table's columns in order, and its primary key (empty when it has none)."""
+
+    table: TableId
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Column | None:
+        """The column of this name, or None."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a source's history: the checkpoint iteration, and the committed bytes of the log after it.
+
+    It only grows while the file at the path is the same database, so it serves as the version of rows whose
+    table has no version column: a row read at a later position is at least as new.
+    """
+
+    iteration: int
+    offset: int
+
+    def as_version(self) -> int:
+        """This position as one UInt64 that keeps the order.
+
+        Raises:
+            OverflowError: if either part does not fit (see `OFFSET_BITS`).
+        """
+        if self.offset >> OFFSET_BITS or self.iteration >> (64 - OFFSET_BITS):
+            raise OverflowError(f"position {self} does not fit a 64-bit version")
+        return self.iteration << OFFSET_BITS | self.offset
+
+    def __str__(self) -> str:
+        return f"{self.iteration}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of `str`.
+
+        Raises:
+            ValueError: if `text` is not `iteration:offset`.
+        """
+        iteration, _, offset = text.partition(":")
+        return cls(int(iteration), int(offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a table has been delivered: a watermark value, with the key as tie-break.
+
+    Values are DuckDB's own text of them (`CAST(x AS VARCHAR)` with TimeZone = 'UTC'), which is lossless for
+    every type that may be a watermark; their order is the column type's, never the text's. This type does not
+    compare: `cdc.watermark` does, knowing the type.
+    """
+
+    watermark: str
+    key: tuple[str, ...]
+
+    def to_json(self) -> str:
+        return json.dumps([self.watermark, *self.key])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: if `text` was not written by `to_json`.
+        """
+        values = json.loads(text)
+        if not (isinstance(values, list) and values and all(isinstance(value, str) for value in values)):
+            raise ValueError(f"not a mark: {text!r}")
+        return cls(values[0], tuple(values[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What to replicate of one table, resolved from the configuration and the source's schema.
+
+    `columns` are those delivered, in order; key, watermark and version columns are always among them.
+    """
+
+    table: TableId
+    target: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    watermark: Column
+    version: str | None = None
+    """The source column that holds a row's version; None: the version is the position it was read at."""
+    filter: str | None = None
+    """A SQL condition over the table's columns, from the configuration."""
+    overlap: str = "0"
+    """How far each read goes back, in the watermark's unit: a count for numbers, `5s`-like for times."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one table in watermark order, read at one position of the source.
+
+    `rows` holds exactly the plan's columns, in order. `versions` is a UInt64 array of the same length.
+    `deleted` is a Boolean array of the same length, or None when no row is a deletion. `mark` is where the
+    table stands once this batch is delivered: never behind the mark it was read after, and None when the
+    batch holds only rows that do not move it. `seen_at` is when the change was noticed (monotonic seconds).
+    """
+
+    plan: TablePlan
+    rows: pa.RecordBatch
+    versions: pa.UInt64Array
+    mark: Mark | None
+    position: Position
+    seen_at: float
+    deleted: pa.BooleanArray | None = None
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the Arrow buffers."""
+        return int(self.rows.nbytes)
+
+    def slice(self, offset: int, length: int) -> Batch:
+        """The rows from `offset`; it moves the mark only if it holds the last row."""
+        last = offset + length >= len(self)
+        return Batch(
+            plan=self.plan,
+            rows=self.rows.slice(offset, length),
+            versions=self.versions.slice(offset, length),
+            mark=self.mark if last else None,
+            position=self.position,
+            seen_at=self.seen_at,
+            deleted=None if self.deleted is None else self.deleted.slice(offset, length),
+        )

@@ -1,0 +1,121 @@
+"""What every error of this project says: what was being done, to what, why it failed, and the remedy.
+
+A `CdcError` never carries a secret: whoever raises it passes text that may stand in a log.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Meaning(Enum):
+    """What an error asks of the code that drives the work. Anything not recognised is STOP."""
+
+    RETRY = "retry"
+    """The same work may succeed later, unchanged: a dead server, a time-out, too many parts."""
+    POISON = "poison"
+    """Some rows of this batch will never be accepted; the others may be."""
+    STOP = "stop"
+    """Nothing will change until a person does something; the table is halted, nothing is skipped."""
+
+
+class ExitCode(Enum):
+    """The exit codes of every command, documented in the README."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIG = 3
+    SOURCE = 4
+    TARGET = 5
+    STATE = 6
+    DIFFERENT = 7
+    HELD = 8
+
+
+class CdcError(Exception):
+    """An error with its facts as attributes, and a message that tells a person what to do.
+
+    Args:
+        operation: what was being done, as a verb phrase: "open the source".
+        subject: the one thing it was done to: a path, a table, an endpoint without credentials.
+        problem: what went wrong, in one clause.
+        remedy: what the reader can do about it, as an imperative.
+    """
+
+    meaning: Meaning = Meaning.STOP
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(
+        self,
+        operation: str,
+        subject: object,
+        problem: str,
+        remedy: str,
+        *,
+        meaning: Meaning | None = None,
+    ) -> None:
+        super().__init__(operation, str(subject), problem, remedy)
+        self.operation = operation
+        self.subject = str(subject)
+        self.problem = problem
+        self.remedy = remedy
+        if meaning is not None:
+            self.meaning = meaning
+
+    def __str__(self) -> str:
+        return f"cannot {self.operation} {self.subject}: {self.problem}. {self.remedy}"
+
+
+class ConfigError(CdcError):
+    """A configuration file, environment variable or command line option is not usable."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class SourceError(CdcError):
+    """The DuckDB file cannot be read as it is."""
+
+    exit_code = ExitCode.SOURCE
+
+
+class SnapshotSuperseded(SourceError):
+    """A checkpoint overtook this snapshot; what it read is discarded, a new snapshot may be taken at once."""
+
+    meaning = Meaning.RETRY
+
+
+class SourceReplaced(SourceError):
+    """The file at the source's path is another database, or an older copy of the same one."""
+
+
+class TargetError(CdcError):
+    """ClickHouse refused, failed or did not answer; `meaning` says what that asks for."""
+
+    exit_code = ExitCode.TARGET
+
+    def __init__(
+        self,
+        operation: str,
+        subject: object,
+        problem: str,
+        remedy: str,
+        *,
+        meaning: Meaning | None = None,
+        code: int | None = None,
+    ) -> None:
+        super().__init__(operation, subject, problem, remedy, meaning=meaning)
+        self.code = code
+        """ClickHouse's error code, where the server gave one."""
+
+
+class StateError(CdcError):
+    """The state store (watermarks, counters, failed rows) cannot be used as it is."""
+
+    exit_code = ExitCode.STATE
+
+
+class LeaseHeld(StateError):
+    """Another replicator is active on this source."""
+
+    exit_code = ExitCode.HELD

@@ -1,0 +1,210 @@
+"""What the replicator needs of its source, target, marks and observer: nothing more than these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cdc.change import Batch, Mark, Position, TableId, TablePlan, TableSchema
+from cdc.errors import CdcError
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is full: whichever comes first."""
+
+    rows: int
+    bytes: int
+
+
+class TableReader(Protocol):
+    """Reads one table in watermark order. Not thread safe; it is used by one thread."""
+
+    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+        """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
+
+        A row already acknowledged in its present state is not repeated within this reader's life. The
+        iterator ends when the newest snapshot has no more rows. A superseded snapshot is retried inside.
+
+        Raises:
+            SourceError: the source cannot be read, or its table no longer matches the plan.
+        """
+        ...
+
+    def acknowledged(self, batch: Batch) -> None:
+        """`batch` is in the target: its rows need not be read again while they stay as they are."""
+        ...
+
+    def rows_behind(self, after: Mark | None) -> int:
+        """Rows of the newest snapshot past `after`, for the status."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """The DuckDB file."""
+
+    @property
+    def identity(self) -> str:
+        """Names the database at the path: other bytes at the same path have another identity."""
+        ...
+
+    def tables(self) -> Sequence[TableSchema]:
+        """Every table of the newest snapshot."""
+        ...
+
+    def position(self) -> Position:
+        """The newest committed position, from headers alone."""
+        ...
+
+    def open(self, plan: TablePlan) -> TableReader: ...
+
+    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+        """Wait until the position differs from `since`; False when the time passed first or `wake` was called."""
+        ...
+
+    def wake(self) -> None:
+        """End every `wait` now, from any thread."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that cannot be loaded as it is, with enough to show, retry or discard it."""
+
+    key: tuple[str, ...]
+    watermark: str | None
+    reason: str
+    payload: bytes
+    """The row as an Arrow IPC stream of one record batch of one row, with the plan's columns."""
+    version: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch as one block, whole, ready to send; `rejected` rows are not in it."""
+
+    block: object
+    rows: int
+    nbytes: int
+    token: str
+    """The insert's deduplication token: the same for the same table, rows and content."""
+    rejected: tuple[FailedRow, ...] = ()
+
+
+class TargetTable(Protocol):
+    """One table of ClickHouse."""
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Encode the whole batch; rows with a value the target's type cannot hold come back as rejected."""
+        ...
+
+    def send(self, encoded: Encoded) -> None:
+        """Insert the block; returns once ClickHouse acknowledged it.
+
+        Raises:
+            TargetError: with the meaning retry, poison or stop.
+        """
+        ...
+
+
+class Target(Protocol):
+    """The ClickHouse server."""
+
+    def open(self, plan: TablePlan) -> TargetTable:
+        """Check that the table exists as the plan needs it (or create it where the configuration allows).
+
+        Raises:
+            TargetError: naming the difference, and the command that mends it.
+        """
+        ...
+
+    def ping(self) -> float:
+        """Round-trip time in seconds.
+
+        Raises:
+            TargetError: the server does not answer.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the store knows of one table."""
+
+    mark: Mark | None = None
+    rows: int = 0
+    bytes: int = 0
+    batches: int = 0
+    failed_rows: int = 0
+    schema_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything one batch decided; stored in one transaction."""
+
+    table: TableId
+    mark: Mark | None
+    """None: the mark stays where it is."""
+    rows: int
+    bytes: int
+    position: Position
+    schema_version: str
+    failed: tuple[FailedRow, ...] = field(default=())
+
+
+class Marks(Protocol):
+    """The watermark store, bound to one source identity, while the lease is held."""
+
+    def load(self, table: TableId) -> Progress: ...
+
+    def commit(self, decision: Decision) -> None:
+        """Store `decision` in one durable transaction.
+
+        Raises:
+            StateError: it was not stored; nothing of it was.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A batch was acknowledged by the target and its mark stored."""
+
+    table: TableId
+    target: str
+    rows: int
+    bytes: int
+    failed_rows: int
+    mark: Mark | None
+    position: Position
+    lag_seconds: float
+    """From noticing the change to the acknowledgement."""
+    encode_seconds: float
+    send_seconds: float
+
+
+class Observer(Protocol):
+    """Told what happens; must not raise and must not block."""
+
+    def delivered(self, event: Delivered) -> None: ...
+
+    def cycle(self, table: TableId, rows_behind: int | None) -> None:
+        """A read found nothing more (`rows_behind` 0), or was counted; None: unknown."""
+        ...
+
+    def state(self, table: TableId, state: str, error: CdcError | None = None) -> None:
+        """A table changed state: setup, snapshot, running, paused, resync, failed."""
+        ...
+
+    def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None: ...
+
+    def snapshot_retried(self, table: TableId) -> None: ...
