@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import pyarrow as pa
@@ -183,3 +183,62 @@ class Batch:
             seen_at=self.seen_at,
             deleted=None if self.deleted is None else self.deleted.slice(offset, length),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is full: whichever comes first."""
+
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that cannot be loaded as it is, with enough to show, retry or discard it."""
+
+    key: tuple[str, ...]
+    watermark: str | None
+    reason: str
+    payload: bytes
+    """The row as an Arrow IPC stream of one record batch of one row, with the plan's columns."""
+    version: int
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch as one block, whole, ready to send; `rejected` rows are not in it."""
+
+    block: object
+    rows: int
+    nbytes: int
+    token: str
+    """The insert's deduplication token: the same for the same table, rows and content."""
+    rejected: tuple[FailedRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the store knows of one table."""
+
+    mark: Mark | None = None
+    rows: int = 0
+    bytes: int = 0
+    batches: int = 0
+    failed_rows: int = 0
+    schema_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything one batch decided; stored in one transaction."""
+
+    table: TableId
+    mark: Mark | None
+    """None: the mark stays where it is."""
+    rows: int
+    bytes: int
+    position: Position
+    schema_version: str
+    failed: tuple[FailedRow, ...] = field(default=())

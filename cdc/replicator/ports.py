@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from cdc.change import Batch, Mark, Position, TableId, TablePlan, TableSchema
+from cdc.change import (
+    Batch,
+    BatchLimits,
+    Decision,
+    Encoded,
+    Mark,
+    Position,
+    Progress,
+    TableId,
+    TablePlan,
+    TableSchema,
+)
 from cdc.errors import CdcError
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """When a batch is full: whichever comes first."""
-
-    rows: int
-    bytes: int
 
 
 class TableReader(Protocol):
@@ -62,7 +65,7 @@ class Source(Protocol):
     def open(self, plan: TablePlan) -> TableReader: ...
 
     def wait(self, since: Position | None, timeout_seconds: float) -> bool:
-        """Wait until the position differs from `since`; False when the time passed first or `wake` was called."""
+        """Wait until the position differs from `since`; False if the time passed first or `wake` was called."""
         ...
 
     def wake(self) -> None:
@@ -70,31 +73,6 @@ class Source(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FailedRow:
-    """A row that cannot be loaded as it is, with enough to show, retry or discard it."""
-
-    key: tuple[str, ...]
-    watermark: str | None
-    reason: str
-    payload: bytes
-    """The row as an Arrow IPC stream of one record batch of one row, with the plan's columns."""
-    version: int
-    deleted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A batch as one block, whole, ready to send; `rejected` rows are not in it."""
-
-    block: object
-    rows: int
-    nbytes: int
-    token: str
-    """The insert's deduplication token: the same for the same table, rows and content."""
-    rejected: tuple[FailedRow, ...] = ()
 
 
 class TargetTable(Protocol):
@@ -133,32 +111,6 @@ class Target(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the store knows of one table."""
-
-    mark: Mark | None = None
-    rows: int = 0
-    bytes: int = 0
-    batches: int = 0
-    failed_rows: int = 0
-    schema_version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Everything one batch decided; stored in one transaction."""
-
-    table: TableId
-    mark: Mark | None
-    """None: the mark stays where it is."""
-    rows: int
-    bytes: int
-    position: Position
-    schema_version: str
-    failed: tuple[FailedRow, ...] = field(default=())
 
 
 class Marks(Protocol):
