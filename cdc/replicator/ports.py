@@ -65,7 +65,7 @@ class Source(Protocol):
     def open(self, plan: TablePlan) -> TableReader: ...
 
     def wait(self, since: Position | None, timeout_seconds: float) -> bool:
-        """Wait until the position differs from `since`; False if the time passed first or `wake` was called."""
+        """Wait until the position differs from `since`; False if the time passed or `wake` was called."""
         ...
 
     def wake(self) -> None:
