@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Self
@@ -259,6 +260,13 @@ class Decision:
     position: Position
     schema_version: str
     failed: tuple[FailedRow, ...] = field(default=())
+
+
+def schema_version(plan: TablePlan) -> str:
+    """A digest of what is replicated: columns with their types, key and version column. [R10]"""
+    described = [[column.name, column.type] for column in plan.columns]
+    text = json.dumps([described, plan.key, plan.watermark.name, plan.version])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _text(column: pa.Array) -> str | None:

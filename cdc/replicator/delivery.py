@@ -1,4 +1,4 @@
-"""Brings one batch into the target and stores what that decided: the mark moves only after the acknowledgement.
+"""Brings one batch into the target and stores what that decided: the mark moves only once acknowledged.
 
 A batch the target refuses for its data is halved until the bad rows are alone; those become failed rows, the
 rest is delivered, and the mark moves past both in one transaction. [F5, R1, R2]

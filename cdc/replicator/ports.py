@@ -76,7 +76,10 @@ class Source(Protocol):
 
 
 class TargetTable(Protocol):
-    """One table of ClickHouse."""
+    """One table of ClickHouse, over a connection of its own.
+
+    `encode` and `send` may be called by two threads at once, each of them by one at a time.
+    """
 
     def encode(self, batch: Batch) -> Encoded:
         """Encode the whole batch; rows with a value the target's type cannot hold come back as rejected."""
@@ -89,6 +92,8 @@ class TargetTable(Protocol):
             TargetError: with the meaning retry, poison or stop.
         """
         ...
+
+    def close(self) -> None: ...
 
 
 class Target(Protocol):

@@ -15,8 +15,8 @@ class Backoff:
     """The waits between attempts.
 
     `first_seconds` is the wait before each of the first `first_attempts` retries; after those the waits are
-    `steps_seconds` in turn, the last one repeated. Each is shortened at random by up to `jitter` of itself, so
-    that many replicators do not return to a recovering server in step.
+    `steps_seconds` in turn, the last one repeated. Each is shortened at random by up to `jitter` of itself,
+    so that many replicators do not return to a recovering server in step.
     """
 
     first_seconds: float = 0.5
