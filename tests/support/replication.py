@@ -1,0 +1,229 @@
+"""A source, a target and a store in memory, that can be told to fail: for tests of the replicator alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from cdc.change import (
+    Batch,
+    BatchLimits,
+    Column,
+    Decision,
+    Encoded,
+    FailedRow,
+    Mark,
+    Position,
+    Progress,
+    TableId,
+    TablePlan,
+    TableSchema,
+)
+from cdc.errors import CdcError, TargetError
+from cdc.replicator.ports import Delivered
+
+PLAN = TablePlan(
+    table=TableId("main", "trades"),
+    target="trades",
+    columns=(Column("id", "INTEGER", nullable=False), Column("seq", "BIGINT", nullable=False)),
+    key=("id",),
+    watermark=Column("seq", "BIGINT", nullable=False),
+)
+
+
+def plan(name: str) -> TablePlan:
+    return replace(PLAN, table=TableId("main", name), target=name)
+
+
+def batch_of(seqs: Sequence[int], table: TablePlan = PLAN, *, seen_at: float = 1000.0) -> Batch:
+    """A batch whose rows have these sequence numbers, and the same numbers as keys."""
+    rows = pa.RecordBatch.from_arrays(
+        [pa.array(seqs, pa.int32()), pa.array(seqs, pa.int64())], names=list(table.column_names)
+    )
+    return Batch(
+        plan=table,
+        rows=rows,
+        versions=pa.array(seqs, pa.uint64()),
+        mark=Mark(str(seqs[-1]), (str(seqs[-1]),)),
+        position=Position(1, seqs[-1]),
+        seen_at=seen_at,
+    )
+
+
+def seqs_of(batch: Batch) -> list[int]:
+    return [int(value) for value in batch.rows.column(1).to_pylist()]
+
+
+class MemorySource:
+    """Tables that hold sequence numbers; `append` is a commit."""
+
+    identity = "memory"
+
+    def __init__(self, *plans: TablePlan) -> None:
+        self._changed = threading.Condition()
+        self._rows: dict[TableId, list[int]] = {each.table: [] for each in plans or (PLAN,)}
+        self._commits = 0
+        self._woken = False
+        self.open_error: Callable[[TablePlan], CdcError | None] = lambda plan: None
+        self.opened = 0
+
+    def append(self, *seqs: int, table: TableId = PLAN.table) -> None:
+        with self._changed:
+            self._rows[table].extend(seqs)
+            self._commits += 1
+            self._changed.notify_all()
+
+    def tables(self) -> Sequence[TableSchema]:
+        return [TableSchema(table, PLAN.columns, PLAN.key) for table in self._rows]
+
+    def position(self) -> Position:
+        with self._changed:
+            return Position(1, self._commits)
+
+    def open(self, plan: TablePlan) -> MemoryReader:
+        self.opened += 1
+        if (error := self.open_error(plan)) is not None:
+            raise error
+        return MemoryReader(self, plan)
+
+    def rows(self, table: TableId) -> list[int]:
+        with self._changed:
+            return sorted(self._rows[table])
+
+    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._woken or since != Position(1, self._commits), timeout_seconds
+            )
+
+    def wake(self) -> None:
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        self.wake()
+
+
+class MemoryReader:
+    def __init__(self, source: MemorySource, plan: TablePlan) -> None:
+        self._source = source
+        self._plan = plan
+
+    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+        past = int(after.watermark) if after else 0
+        new = [seq for seq in self._source.rows(self._plan.table) if seq > past]
+        for start in range(0, len(new), limits.rows):
+            yield batch_of(new[start : start + limits.rows], self._plan)
+
+    def acknowledged(self, batch: Batch) -> None: ...
+
+    def rows_behind(self, after: Mark | None) -> int:
+        past = int(after.watermark) if after else 0
+        return sum(seq > past for seq in self._source.rows(self._plan.table))
+
+    def close(self) -> None: ...
+
+
+Refuse = Callable[[list[int]], TargetError | None]
+
+
+class MemoryTarget:
+    """Keeps what it was sent. `refuse` may return an error for a block; `reject` names rows never encoded."""
+
+    def __init__(self) -> None:
+        self.refuse: Refuse = lambda seqs: None
+        self.reject: Callable[[int], bool] = lambda seq: False
+        self.open_error: Callable[[TablePlan], CdcError | None] = lambda plan: None
+        self.blocks: dict[str, list[list[int]]] = {}
+        self.closed = threading.Event()
+
+    def received(self, target: str = PLAN.target) -> list[int]:
+        return [seq for block in self.blocks.get(target, []) for seq in block]
+
+    def open(self, plan: TablePlan) -> MemoryTargetTable:
+        if (error := self.open_error(plan)) is not None:
+            raise error
+        return MemoryTargetTable(self, plan)
+
+    def ping(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class MemoryTargetTable:
+    def __init__(self, target: MemoryTarget, plan: TablePlan) -> None:
+        self._target = target
+        self._plan = plan
+
+    def encode(self, batch: Batch) -> Encoded:
+        seqs = seqs_of(batch)
+        rejected: list[FailedRow] = [
+            batch.failed_row(index, "not a number I like")
+            for index, seq in enumerate(seqs)
+            if self._target.reject(seq)
+        ]
+        kept = [seq for seq in seqs if not self._target.reject(seq)]
+        return Encoded(kept, len(kept), 8 * len(kept), f"token {seqs}", tuple(rejected))
+
+    def send(self, encoded: Encoded) -> None:
+        assert isinstance(encoded.block, list)
+        if (error := self._target.refuse(encoded.block)) is not None:
+            raise error
+        self._target.blocks.setdefault(self._plan.target, []).append(encoded.block)
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class MemoryMarks:
+    """Keeps decisions. `refuse` may return an error for one."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    refuse: Callable[[Decision], CdcError | None] = lambda decision: None
+
+    def load(self, table: TableId) -> Progress:
+        marks = [each.mark for each in self.decisions if each.table == table and each.mark is not None]
+        return Progress(mark=marks[-1] if marks else None)
+
+    def commit(self, decision: Decision) -> None:
+        if (error := self.refuse(decision)) is not None:
+            raise error
+        self.decisions.append(decision)
+
+    def failed(self) -> list[FailedRow]:
+        return [row for decision in self.decisions for row in decision.failed]
+
+
+@dataclass
+class Recorder:
+    """An observer that remembers."""
+
+    events: list[Delivered] = field(default_factory=list)
+    states: list[tuple[TableId, str, CdcError | None]] = field(default_factory=list)
+    retries: list[tuple[TableId, CdcError, int, float]] = field(default_factory=list)
+    cycles: list[tuple[TableId, int | None]] = field(default_factory=list)
+    snapshot_retries: list[TableId] = field(default_factory=list)
+
+    def delivered(self, event: Delivered) -> None:
+        self.events.append(event)
+
+    def cycle(self, table: TableId, rows_behind: int | None) -> None:
+        self.cycles.append((table, rows_behind))
+
+    def state(self, table: TableId, state: str, error: CdcError | None = None) -> None:
+        self.states.append((table, state, error))
+
+    def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
+        self.retries.append((table, error, attempt, delay_seconds))
+
+    def snapshot_retried(self, table: TableId) -> None:
+        self.snapshot_retries.append(table)
+
+    def state_of(self, table: TableId) -> str | None:
+        return next((state for each, state, _ in reversed(self.states) if each == table), None)

@@ -1,0 +1,168 @@
+"""A batch is in the target or among the failed rows before the mark moves. [F5, R1, R2, R7]"""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.errors import Meaning, StateError, TargetError
+from cdc.replicator.breaker import Breaker, BreakerState
+from cdc.replicator.delivery import Delivery, Stopped
+from cdc.replicator.retry import Backoff
+from tests.support.clock import FakeClock
+from tests.support.replication import (
+    PLAN,
+    MemoryMarks,
+    MemoryTarget,
+    MemoryTargetTable,
+    Recorder,
+    batch_of,
+)
+
+
+def refusal(meaning: Meaning) -> TargetError:
+    return TargetError("insert into", "trades", "it says no", "Ask it", meaning=meaning)
+
+
+@dataclass
+class Bench:
+    target: MemoryTarget = field(default_factory=MemoryTarget)
+    marks: MemoryMarks = field(default_factory=MemoryMarks)
+    observer: Recorder = field(default_factory=Recorder)
+    clock: FakeClock = field(default_factory=FakeClock)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.breaker = Breaker(self.clock)
+        self.delivery = Delivery(
+            MemoryTargetTable(self.target, PLAN),
+            self.marks,
+            self.observer,
+            backoff=Backoff(jitter=0.0),
+            breaker=self.breaker,
+            clock=self.clock,
+            stop=self.stop,
+            rng=random.Random(1),
+            schema_version="1",
+        )
+
+    def deliver(self, *seqs: int) -> None:
+        batch = batch_of(seqs)
+        self.delivery.deliver(batch, *self.delivery.encode(batch))
+
+
+def test_the_mark_moves_with_the_counters_once_the_target_acknowledged() -> None:
+    bench = Bench()
+    bench.deliver(1, 2, 3)
+    assert bench.target.received() == [1, 2, 3]
+    (decision,) = bench.marks.decisions
+    assert decision.mark is not None
+    assert (decision.mark.watermark, decision.rows, decision.failed) == ("3", 3, ())
+    assert [event.rows for event in bench.observer.events] == [3]
+
+
+def test_an_error_that_may_pass_is_retried_until_it_does_and_the_mark_waits() -> None:
+    bench = Bench()
+    errors = [refusal(Meaning.RETRY)] * 7
+
+    def refuse(seqs: list[int]) -> TargetError | None:
+        assert bench.marks.decisions == []
+        return errors.pop() if errors else None
+
+    bench.target.refuse = refuse
+    bench.deliver(1)
+    assert bench.target.received() == [1]
+    assert [attempt for _, _, attempt, _ in bench.observer.retries] == [1, 2, 3, 4, 5, 6, 7]
+    assert [delay for *_, delay in bench.observer.retries] == [0.5, 0.5, 0.5, 0.5, 10.0, 30.0, 60.0]
+
+
+def test_a_stop_ends_the_wait_for_a_retry_and_nothing_is_decided() -> None:
+    bench = Bench()
+
+    def refuse(seqs: list[int]) -> TargetError:
+        bench.stop.set()
+        return refusal(Meaning.RETRY)
+
+    bench.target.refuse = refuse
+    with pytest.raises(Stopped):
+        bench.deliver(1)
+    assert bench.marks.decisions == []
+
+
+def test_an_error_that_needs_a_person_is_raised_at_once_and_nothing_is_decided() -> None:
+    bench = Bench()
+    bench.target.refuse = lambda seqs: refusal(Meaning.STOP)
+    with pytest.raises(TargetError):
+        bench.deliver(1)
+    assert bench.marks.decisions == []
+    assert bench.observer.retries == []
+
+
+def test_a_mark_that_cannot_be_stored_is_an_error_although_the_rows_arrived() -> None:
+    bench = Bench()
+    bench.marks.refuse = lambda decision: StateError("store", "the mark", "disk full", "Free some")
+    with pytest.raises(StateError):
+        bench.deliver(1)
+    assert bench.target.received() == [1]
+    assert bench.observer.events == []
+
+
+@given(poisoned=st.sets(st.integers(1, 40)), rejected=st.sets(st.integers(1, 40)))
+def test_only_the_bad_rows_fail_and_the_rest_arrives_in_order(poisoned: set[int], rejected: set[int]) -> None:
+    bench = Bench()
+    bench.target.refuse = lambda seqs: refusal(Meaning.POISON) if poisoned & set(seqs) else None
+    bench.target.reject = rejected.__contains__
+    bench.deliver(*range(1, 41))
+    bad = poisoned | rejected
+    assert bench.target.received() == [seq for seq in range(1, 41) if seq not in bad]
+    assert sorted(int(row.key[0]) for row in bench.marks.failed()) == sorted(bad)
+    (decision,) = bench.marks.decisions
+    assert decision.mark is not None
+    assert (decision.mark.watermark, decision.rows) == ("40", 40 - len(bad))
+
+
+def test_three_failures_open_the_breaker_and_an_answer_closes_it() -> None:
+    bench = Bench()
+    seen: list[BreakerState] = []
+    errors = [refusal(Meaning.RETRY)] * 4
+
+    def refuse(seqs: list[int]) -> TargetError | None:
+        seen.append(bench.breaker.state)
+        return errors.pop() if errors else None
+
+    bench.target.refuse = refuse
+    bench.deliver(1)
+    assert seen == [
+        BreakerState.CLOSED,
+        BreakerState.CLOSED,
+        BreakerState.CLOSED,
+        BreakerState.HALF_OPEN,
+        BreakerState.HALF_OPEN,
+    ]
+    assert bench.breaker.state is BreakerState.CLOSED
+
+
+def test_an_open_breaker_lets_one_probe_through_and_not_a_second() -> None:
+    clock = FakeClock()
+    breaker = Breaker(clock, failures=3, open_seconds=5.0)
+    for _ in range(3):
+        assert breaker.delay() == 0.0
+        breaker.failed()
+    assert (breaker.state, breaker.delay()) == (BreakerState.OPEN, 5.0)
+    clock.advance(5.0)
+    assert (breaker.state, breaker.delay()) == (BreakerState.HALF_OPEN, 0.0)
+    assert breaker.delay() == 5.0
+    breaker.failed()
+    assert (breaker.state, breaker.delay()) == (BreakerState.OPEN, 5.0)
+
+
+def test_jitter_only_shortens_a_wait_and_the_last_step_repeats() -> None:
+    backoff = Backoff(first_seconds=0.5, first_attempts=1, steps_seconds=(10.0, 30.0), jitter=0.2)
+    rng = random.Random(7)
+    for attempt, base in ((1, 0.5), (2, 10.0), (3, 30.0), (4, 30.0), (99, 30.0)):
+        assert all(base * 0.8 <= backoff.delay(attempt, rng) <= base for _ in range(100))

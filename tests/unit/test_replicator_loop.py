@@ -1,0 +1,155 @@
+"""Each table is read past its mark, delivered in order, and runs alone. [F2, F5, F9, L3]"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cdc.change import BatchLimits, TablePlan
+from cdc.errors import Meaning, SourceError, StateError, TargetError
+from cdc.replicator.retry import Backoff
+from cdc.replicator.runner import Replicator
+from cdc.replicator.table import Pace
+from tests.support.replication import PLAN, MemoryMarks, MemorySource, MemoryTarget, Recorder, plan
+from tests.support.waiting import wait_until
+
+PACE = Pace(limits=BatchLimits(rows=10, bytes=1 << 20), linger_ms=1.0, halted_seconds=0.05)
+BACKOFF = Backoff(first_seconds=0.01, steps_seconds=(0.01,))
+
+
+class Rig:
+    def __init__(self, *plans: TablePlan) -> None:
+        self.plans = plans or (PLAN,)
+        self.source = MemorySource(*self.plans)
+        self.target = MemoryTarget()
+        self.marks = MemoryMarks()
+        self.observer = Recorder()
+
+    @contextmanager
+    def running(self) -> Iterator[Replicator]:
+        replicator = Replicator(
+            self.source, self.target, self.marks, self.observer, self.plans, pace=PACE, backoff=BACKOFF
+        )
+        replicator.start()
+        try:
+            yield replicator
+        finally:
+            replicator.stop()
+            assert replicator.join(5.0)
+
+    def wait_for(self, seqs: list[int], target: str = PLAN.target) -> None:
+        wait_until(lambda: self.target.received(target) == seqs, f"{target} holds {seqs[:3]}…")
+
+
+def test_what_was_there_before_and_what_comes_after_arrive_in_order() -> None:
+    rig = Rig()
+    rig.source.append(*range(1, 36))
+    with rig.running():
+        rig.wait_for(list(range(1, 36)))
+        rig.source.append(36, 37)
+        rig.wait_for(list(range(1, 38)))
+    assert [len(block) for block in rig.target.blocks["trades"][:4]] == [10, 10, 10, 5]
+    assert [state for _, state, _ in rig.observer.states][:2] == ["snapshot", "running"]
+    assert (PLAN.table, 0) in rig.observer.cycles
+
+
+def test_a_restart_goes_on_from_the_stored_mark() -> None:
+    rig = Rig()
+    rig.source.append(1, 2, 3)
+    with rig.running():
+        rig.wait_for([1, 2, 3])
+        wait_until(lambda: rig.marks.decisions, "the mark is stored")
+    rig.source = MemorySource()
+    rig.source.append(1, 2, 3, 4)
+    with rig.running():
+        rig.wait_for([1, 2, 3, 4])
+
+
+def test_a_halted_table_leaves_the_others_going_and_recovers_once_mended() -> None:
+    rig = Rig(plan("good"), plan("bad"))
+    bad = rig.plans[1].table
+    broken = threading.Event()
+    broken.set()
+    error = TargetError("open", "bad", "no such table", "Run cdc schema apply")
+    rig.target.open_error = lambda each: error if each.table == bad and broken.is_set() else None
+    rig.source.append(1, table=rig.plans[0].table)
+    rig.source.append(7, table=bad)
+    with rig.running():
+        rig.wait_for([1], "good")
+        wait_until(lambda: rig.observer.state_of(bad) == "failed", "the bad table has failed")
+        assert rig.target.received("bad") == []
+        broken.clear()
+        rig.wait_for([7], "bad")
+
+
+def test_a_source_that_is_away_pauses_the_table_and_is_tried_again() -> None:
+    rig = Rig()
+    errors = [SourceError("open", "file", "it is gone", "Bring it back", meaning=Meaning.RETRY)] * 3
+    rig.source.open_error = lambda each: errors.pop() if errors else None
+    rig.source.append(1)
+    with rig.running():
+        rig.wait_for([1])
+    assert [state for _, state, _ in rig.observer.states].count("paused") == 3
+
+
+def test_a_mark_that_cannot_be_stored_halts_the_table_and_the_rows_are_sent_again() -> None:
+    rig = Rig()
+    errors = [StateError("store", "the mark", "disk full", "Free some")]
+    rig.marks.refuse = lambda decision: errors.pop() if errors else None
+    rig.source.append(1)
+    with rig.running():
+        rig.wait_for([1, 1])
+        wait_until(lambda: rig.marks.decisions, "the mark is stored at last")
+
+
+def test_a_defect_in_one_table_halts_it_with_a_message_and_not_the_process() -> None:
+    rig = Rig(plan("good"), plan("bad"))
+    bad = rig.plans[1].table
+
+    def fail(each: TablePlan) -> None:
+        if each.table == bad:
+            raise ZeroDivisionError("oops")
+
+    rig.target.open_error = fail
+    rig.source.append(1, table=rig.plans[0].table)
+    with rig.running():
+        rig.wait_for([1], "good")
+        wait_until(lambda: rig.observer.state_of(bad) == "failed", "the bad table has failed")
+    error = next(error for table, _, error in rig.observer.states if table == bad and error is not None)
+    assert "ZeroDivisionError" in str(error)
+
+
+def test_a_stop_ends_a_wait_for_a_target_that_is_away() -> None:
+    rig = Rig()
+    refused = threading.Event()
+
+    def refuse(seqs: list[int]) -> TargetError:
+        refused.set()
+        return TargetError("insert", "trades", "away", "Start it", meaning=Meaning.RETRY)
+
+    rig.target.refuse = refuse
+    rig.source.append(1)
+    with rig.running():
+        assert refused.wait(5.0)
+    assert rig.marks.decisions == []
+
+
+def test_a_target_that_hangs_is_closed_when_the_stop_takes_too_long() -> None:
+    rig = Rig()
+    sending = threading.Event()
+
+    def hang(seqs: list[int]) -> TargetError:
+        sending.set()
+        rig.target.closed.wait(10.0)
+        return TargetError("insert", "trades", "closed", "Nothing", meaning=Meaning.RETRY)
+
+    rig.target.refuse = hang
+    rig.source.append(1)
+    replicator = Replicator(rig.source, rig.target, rig.marks, rig.observer, rig.plans, pace=PACE)
+    replicator.start()
+    assert sending.wait(5.0)
+    replicator.stop()
+    replicator.join(0.05)
+    assert rig.target.closed.is_set()
+    assert rig.marks.decisions == []

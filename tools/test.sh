@@ -1,0 +1,56 @@
+#!/bin/sh
+# Runs every check and every test, against real servers; installs what is missing first.
+#
+#   tools/test.sh                    everything
+#   tools/test.sh tests/unit -k mark only these tests (arguments go to pytest), after the static checks
+#
+# CDC_TEST_VENV  the virtual environment to use, made when missing (default: .venv)
+# PYTHON         the interpreter that makes it (default: python3.11, else python3)
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+# Debian's packages, by the command each must provide.
+missing=
+for pair in clickhouse-server:clickhouse-server clickhouse-client:clickhouse-client redis-server:redis-server \
+    systemd-analyze:systemd openssl:openssl cargo:cargo; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
+done
+if [ -n "$missing" ]; then
+    say "installing$missing"
+    root=
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! sudo -n true 2>/dev/null; then
+            echo "tools/test.sh: the tests need$missing; install them with: sudo apt-get install$missing" >&2
+            exit 1
+        fi
+        root="sudo -n"
+    fi
+    # RUNLEVEL=1: the packages must not start their own servers, the tests start theirs.
+    $root env DEBIAN_FRONTEND=noninteractive apt-get update -q
+    # shellcheck disable=SC2086
+    $root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing
+fi
+
+venv=${CDC_TEST_VENV:-.venv}
+if [ ! -x "$venv/bin/python" ]; then
+    say "making $venv"
+    "${PYTHON:-$(command -v python3.11 || command -v python3)}" -m venv "$venv"
+fi
+say "installing the package with its extras"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+
+PATH="$PWD/$venv/bin:/usr/sbin:$PATH"
+case $venv in /*) PATH="$venv/bin:/usr/sbin:$PATH" ;; esac
+export PATH
+
+say "ruff"
+ruff format --check .
+ruff check .
+say "mypy"
+mypy
+say "import-linter"
+lint-imports
+say "pytest"
+exec python -m pytest --numprocesses "${CDC_TEST_PROCESSES:-2}" --dist loadfile "$@"
