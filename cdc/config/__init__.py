@@ -1,0 +1,39 @@
+"""The configuration: TOML files, secrets and environment, as validated values that never change."""
+
+from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
+from cdc.config.loading import DEFAULT_PATH, load, load_writer
+from cdc.config.settings import (
+    DatabaseConfig,
+    DefaultsConfig,
+    ErrorHandlingConfig,
+    LoggingConfig,
+    MetricsConfig,
+    PerformanceConfig,
+    Settings,
+    StateConfig,
+    SyncConfig,
+    TableConfig,
+    TargetConfig,
+)
+from cdc.config.writer import WriterSettings
+
+__all__ = [
+    "DEFAULT_PATH",
+    "DatabaseConfig",
+    "DefaultsConfig",
+    "Endpoint",
+    "ErrorHandlingConfig",
+    "LoggingConfig",
+    "MetricsConfig",
+    "PerformanceConfig",
+    "Settings",
+    "StateConfig",
+    "SyncConfig",
+    "TableConfig",
+    "TargetConfig",
+    "Tls",
+    "WriterSettings",
+    "load",
+    "load_writer",
+    "parse_endpoint",
+]

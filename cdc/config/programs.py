@@ -1,7 +1,7 @@
 """What the supervisor is to run, and how: the models of `[supervisor]` and `[programs.NAME]`.
 
 Durations are in seconds (`_sec`), sizes in mebibytes (`_mb`). A command is a list of arguments and never goes
-through a shell; `{python}` in it stands for the running interpreter and `{config}` for the configuration file.
+through a shell; `{python}` in it stands for the running interpreter, `{config}` for the configuration file.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class RestartConfig(_Section):
     """Whether and when a program that ended is started again. [P3]"""
 
     when: Literal["failure", "always", "never"] = "failure"
-    """failure: after any end but an expected exit code. A restart for health or memory is always a failure."""
+    """failure: after any end but an expected exit code. One for health or memory is always a failure."""
     expected_exit_codes: tuple[int, ...] = (0,)
     max_restarts: Annotated[int, Field(ge=0)] = 3
     """Restarts allowed within `window_sec`; the next failure is FATAL."""

@@ -1,0 +1,174 @@
+"""How file, secrets and environment become one validated configuration, and where each value is from.
+
+Precedence, strongest first: environment, secrets.toml, the file, defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cdc.config.endpoint import parse_endpoint
+from cdc.config.files import read_toml
+from cdc.config.problems import describe
+from cdc.config.settings import Settings
+from cdc.config.writer import WriterSettings
+from cdc.errors import ConfigError
+
+DEFAULT_PATH = Path("config/duckdb_python_config.toml")
+SECRETS_NAME = "secrets.toml"
+
+ENVIRONMENT = {
+    "DUCKDB_PATH": "database.path",
+    "CLICKHOUSE_ENDPOINT": "sync.clickhouse_endpoint",
+    "DUCKDB_PYTHON_LOG": "logging.log_path",
+    "CLICKHOUSE_USER": "target.user",
+    "CLICKHOUSE_PASSWORD": "target.password",
+    "DUCKDB_ENCRYPTION_KEY": "database.encryption_key",
+}
+"""Environment variables and the keys they override; an empty variable counts as not set."""
+
+WRITER_ENVIRONMENT = {
+    "DUCKDB_PATH": "database.path",
+    "CLICKHOUSE_ENDPOINT": "sync.clickhouse_endpoint",
+    "DUCKDB_RUST_LOG": "logging.log_path",
+}
+
+SECRETS = {
+    "auth.clickhouse_user": "target.user",
+    "auth.clickhouse_password": "target.password",
+    "encryption.master_key": "database.encryption_key",
+}
+"""Keys of secrets.toml and the keys they become."""
+
+ONLY_SECRET = ("target.password", "database.encryption_key")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of the file at `path`, of secrets.toml beside it and of `environ`.
+
+    Raises:
+        ConfigError: naming the file or variable, the key, the value (never a secret) and what is allowed.
+    """
+    path = path or DEFAULT_PATH
+    data = read_toml(path)
+    _refuse_secrets(data, path)
+    origins = {key: f"{path}:{key}" for key, _ in _leaves(data)}
+    secrets_path = path.parent / SECRETS_NAME
+    if secrets_path.exists():
+        _overlay_secrets(data, origins, secrets_path)
+    _overlay_environment(data, origins, ENVIRONMENT, environ)
+    _normalise(data)
+    settings = _validate(Settings, data, path, origins)
+    settings._path = path
+    settings._origins = origins
+    return settings
+
+
+def load_writer(path: Path, environ: Mapping[str, str] = os.environ) -> WriterSettings:
+    """The settings of the reference writers: `config/duckdb_rust_config.toml` and the environment. [W3]
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    data = read_toml(path)
+    origins = {key: f"{path}:{key}" for key, _ in _leaves(data)}
+    _overlay_environment(data, origins, WRITER_ENVIRONMENT, environ)
+    return _validate(WriterSettings, data, path, origins)
+
+
+def _validate(model: type[Model], data: dict[str, Any], path: Path, origins: Mapping[str, str]) -> Model:
+    try:
+        # As JSON: strictness there refuses "50" and true as numbers, yet lets a text be a path.
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        raise describe(error, model, path, origins) from None
+
+
+def _normalise(data: dict[str, Any]) -> None:
+    """One endpoint becomes a list of one; the state is kept beside the database."""
+    if isinstance(url := _get(data, "sync.clickhouse_endpoint"), str):
+        _set(data, "sync.clickhouse_endpoint", [url])
+    if isinstance(path := _get(data, "database.path"), str) and _get(data, "state.directory") is None:
+        _set(data, "state.directory", f"{path}.cdc")
+
+
+def _refuse_secrets(data: Mapping[str, Any], path: Path) -> None:
+    for key in ONLY_SECRET:
+        if _get(data, key) is not None:
+            source = next(name for name, goal in SECRETS.items() if goal == key)
+            section, _, name = source.partition(".")
+            raise ConfigError(
+                "use the configuration",
+                path,
+                f"{key} is a secret and may not stand in this file",
+                f"Move it to {path.parent / SECRETS_NAME}, as {name} of [{section}]",
+            )
+    urls = _get(data, "sync.clickhouse_endpoint")
+    for url in urls if isinstance(urls, list) else [urls]:
+        if isinstance(url, str) and _has_password(url):
+            raise ConfigError(
+                "use the configuration",
+                path,
+                "sync.clickhouse_endpoint contains a password",
+                f"Move it to {path.parent / SECRETS_NAME}, as clickhouse_password of [auth]",
+            )
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(parse_endpoint(url).password.get_secret_value())
+    except ConfigError:
+        return False  # the model says what is wrong with it
+
+
+def _overlay_secrets(data: dict[str, Any], origins: dict[str, str], path: Path) -> None:
+    for key, value in _leaves(read_toml(path, secret=True)):
+        goal = SECRETS.get(key)
+        if goal is None or not isinstance(value, str):
+            allowed = ", ".join(f"[{name.replace('.', '] ')}" for name in SECRETS)
+            problem = "is not a key of this file" if goal is None else "is not a text"
+            raise ConfigError("use the secrets", path, f"{key} {problem}", f"Allowed, as texts: {allowed}")
+        _set(data, goal, value)
+        origins[goal] = f"{path}:{key}"
+
+
+def _overlay_environment(
+    data: dict[str, Any], origins: dict[str, str], names: Mapping[str, str], environ: Mapping[str, str]
+) -> None:
+    for variable, key in names.items():
+        if value := environ.get(variable):
+            _set(data, key, value)
+            origins[key] = variable
+
+
+def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every value that is not a table, with its dotted key: `sync.batch_size`, `tables[0].name`."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{prefix}[{index}]")
+    else:
+        yield prefix, value
+
+
+def _get(data: Mapping[str, Any], key: str) -> object:
+    section, _, name = key.partition(".")
+    table = data.get(section)
+    return table.get(name) if isinstance(table, Mapping) else None
+
+
+def _set(data: dict[str, Any], key: str, value: object) -> None:
+    section, _, name = key.partition(".")
+    table = data.setdefault(section, {})
+    if isinstance(table, dict):  # else the model says that it must be a table
+        table[name] = value
