@@ -72,8 +72,10 @@ def parse_endpoint(url: str) -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise _refuse("an endpoint URL", str(error)) from None
+    except ValueError:  # its text quotes the URL, password and all
+        raise _refuse(
+            "an endpoint URL", "its host or port is not valid, or a password in it is not percent-encoded"
+        ) from None
     shown = f"{parts.scheme}://{parts.hostname or ''}"
     if parts.scheme not in _SCHEMES:
         raise _refuse(shown, f"unknown scheme {parts.scheme!r}")

@@ -71,11 +71,15 @@ def _shown(value: object, location: Location, model: type[BaseModel]) -> str:
 def _suggestion(location: Location, model: type[BaseModel]) -> str:
     name = str(location[-1])
     here = _fields_at(model, location[:-1])
-    for section, field in model.model_fields.items():
-        if any(name in inner.model_fields for inner in _models(field.annotation)):
-            return f" there; it belongs in [{section}]"
-    if close := get_close_matches(name, here, n=1):
-        return f"; did you mean {close[0]}?"
+    hints = [f"did you mean {close}?" for close in get_close_matches(name, here, n=1)]
+    if len(location) <= 2:
+        hints += [
+            f"{name} belongs in [{section}]"
+            for section, field in model.model_fields.items()
+            if any(name in inner.model_fields for inner in _models(field.annotation))
+        ]
+    if hints:
+        return f"; {', or '.join(hints)}"
     return f"; allowed: {', '.join(here)}"
 
 

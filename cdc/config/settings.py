@@ -29,12 +29,27 @@ from cdc.config.programs import Programs, SupervisorConfig
 from cdc.errors import ConfigError
 
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
-"""The name of a column, table or database. Any printable character: names are quoted, never pasted."""
+
+
+def text_like(pattern: str, allowed: str) -> AfterValidator:
+    """A text that matches `pattern` as a whole; the error says what is `allowed` instead of the pattern."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"write {allowed}")
+        return text
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, text_like(r"[^\x00-\x1f]{1,256}", "a name of 1 to 256 printable characters")]
+"""The name of a column, table or database: it is quoted wherever it is used."""
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 Sql = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 """SQL that the operator wrote; the only SQL not written by this program."""
-Overlap = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*(ms|s|m|h|d)?)$")]
+Overlap = Annotated[
+    str, text_like(r"0|[1-9][0-9]{0,17}(ms|s|m|h|d)?", "a count, or a time such as 500ms, 5s, 2m, 1h, 1d")
+]
 """How far a read goes back: `1000` for one that counts; `500ms`, `5s`, `2m`, `1h`, `1d` for a time."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86400)]
@@ -135,9 +150,9 @@ class SyncConfig(Section):
 class ErrorHandlingConfig(Section):
     """What happens when the target does not answer or refuses a row."""
 
-    failed_sync_table: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = (
-        "failed_syncs"
-    )
+    failed_sync_table: Annotated[
+        str, text_like(r"[A-Za-z_][A-Za-z0-9_]{0,62}", "letters, digits and _, at most 63")
+    ] = "failed_syncs"
     """The table of the state store that keeps rows which cannot be loaded."""
     retry_backoff_sec: Annotated[tuple[PositiveSeconds, ...], Field(min_length=1)] = (10.0, 30.0, 60.0, 120.0)
     """The waits after the first retries; the last one repeats."""
@@ -154,8 +169,7 @@ class ErrorHandlingConfig(Section):
 class TableConfig(Section):
     """One table to replicate; what is not given comes from [defaults], [sync] or the source's schema."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[^.\x00-\x1f]+(\.[^.\x00-\x1f]+)?$")]
-    """`table` or `schema.table`."""
+    name: Annotated[str, text_like(r"[^.\x00-\x1f]+(\.[^.\x00-\x1f]+)?", "'table' or 'schema.table'")]
     target: Name | None = None
     """The table in ClickHouse; None: the same name."""
     key: Names | None = None

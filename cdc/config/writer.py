@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from cdc.config.settings import LogLevel, PositiveSeconds, Section
+from cdc.config.settings import LogLevel, PositiveSeconds, Section, text_like
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(KB|MB|GB|KiB|MiB|GiB)$")]
+Size = Annotated[str, text_like(r"[1-9][0-9]{0,8}([KMG]i?B)", "a size such as 16MB or 1GiB")]
 """A size as DuckDB writes it: `16MB`, `1GiB`."""
 
 
