@@ -1,7 +1,7 @@
 """What `config/duckdb_rust_config.toml` may say: the settings of the process that writes the file. [W3]
 
 [database], [performance], [logging], [sync] and [error_handling] have the keys of the configuration document;
-[wal] and [writer] extend them.
+[wal] extends them.
 """
 
 from __future__ import annotations
@@ -75,15 +75,6 @@ class WalConfig(Section):
         return self
 
 
-class TradingConfig(Section):
-    """How the reference writers work. [W2]"""
-
-    write_buffer_rows: Annotated[int, Field(ge=1)] = 100
-    heartbeat_path: Path | None = None
-    """Touched every `heartbeat_sec`, for the supervisor's heartbeat check."""
-    heartbeat_sec: PositiveSeconds = 1.0
-
-
 class WriterSettings(Section):
     """The whole file."""
 
@@ -93,4 +84,3 @@ class WriterSettings(Section):
     sync: WriterSyncConfig = WriterSyncConfig()
     error_handling: WriterErrorHandlingConfig = WriterErrorHandlingConfig()
     wal: WalConfig = WalConfig()
-    writer: TradingConfig = TradingConfig()

@@ -1,0 +1,312 @@
+"""Which tables are replicated, and how: the configuration's wishes held against the source's schema.
+
+Names are compared as DuckDB compares them, without case, and come out as the source spells them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Protocol
+
+from cdc.change import Column, TableId, TablePlan, TableSchema
+from cdc.errors import ConfigError
+
+
+class TableRequest(Protocol):
+    """One entry of [[tables]]; None: not said."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def target(self) -> str | None: ...
+    @property
+    def key(self) -> Sequence[str] | None: ...
+    @property
+    def watermark(self) -> str | None: ...
+    @property
+    def version(self) -> str | None: ...
+    @property
+    def columns(self) -> Sequence[str] | None: ...
+    @property
+    def filter(self) -> str | None: ...
+    @property
+    def overlap(self) -> str | None: ...
+
+
+class Defaults(Protocol):
+    """[defaults]: what tables that do not say it get."""
+
+    @property
+    def key(self) -> Sequence[str] | None: ...
+    @property
+    def watermark(self) -> str | None: ...
+    @property
+    def version(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaps:
+    """How far reads go back where a table does not say it: on a watermark that is a time, or that counts."""
+
+    time: str = "5s"
+    count: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A table of the source that is not replicated, and why."""
+
+    table: TableId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What is replicated, in the configuration's order (else by name), and what is not."""
+
+    plans: tuple[TablePlan, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def resolve(
+    tables: Sequence[TableRequest],
+    defaults: Defaults,
+    schemas: Sequence[TableSchema],
+    overlaps: Overlaps = Overlaps(),
+) -> Resolution:
+    """The plans of the tables listed; of every table that can be replicated when none is listed.
+
+    Raises:
+        ConfigError: a listed table cannot be replicated as asked, naming the table, the key and the remedy;
+            or two tables would be written to one target.
+    """
+    by_name = {_folded(schema.table): schema for schema in schemas}
+    if tables:
+        plans = [resolve_table(request, defaults, schemas, overlaps) for request in tables]
+        listed = {_folded(plan.table) for plan in plans}
+        left_out = [LeftOut(by_name[name].table, "not listed") for name in sorted(by_name.keys() - listed)]
+    else:
+        plans, left_out = [], []
+        for schema in sorted(schemas, key=lambda schema: schema.table):
+            try:
+                plans.append(_plan(_Wish(str(schema.table)), defaults, schema, overlaps))
+            except ConfigError as error:
+                left_out.append(LeftOut(schema.table, error.problem))
+    _refuse_shared_targets(plans)
+    return Resolution(tuple(plans), tuple(left_out))
+
+
+def resolve_table(
+    request: TableRequest,
+    defaults: Defaults,
+    schemas: Sequence[TableSchema],
+    overlaps: Overlaps = Overlaps(),
+) -> TablePlan:
+    """The plan of one listed table.
+
+    Raises:
+        ConfigError: as `resolve`.
+    """
+    wanted = TableId.parse(request.name)
+    for schema in schemas:
+        if _folded(schema.table) == _folded(wanted):
+            return _plan(request, defaults, schema, overlaps)
+    names = [str(schema.table).removeprefix("main.") for schema in schemas]
+    raise _refusal(
+        wanted, "name", "the source has no such table", _nearest(request.name, names, "The source has")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A table that is not listed: everything comes from [defaults] and the schema."""
+
+    name: str
+    target: None = None
+    key: None = None
+    watermark: None = None
+    version: None = None
+    columns: None = None
+    filter: None = None
+    overlap: None = None
+
+
+def _plan(request: TableRequest, defaults: Defaults, schema: TableSchema, overlaps: Overlaps) -> TablePlan:
+    watermark = _watermark(request, defaults, schema)
+    key = _key(request, defaults, schema)
+    version = _version(request, defaults, schema)
+    table = schema.table
+    return TablePlan(
+        table=table,
+        target=request.target or (table.name if table.schema == "main" else f"{table.schema}_{table.name}"),
+        columns=_columns(request, schema, {*key, watermark.name, *([version] if version else [])}),
+        key=key,
+        watermark=watermark,
+        version=version,
+        filter=request.filter,
+        overlap=_overlap(request, schema.table, watermark, overlaps),
+    )
+
+
+def _watermark(request: TableRequest, defaults: Defaults, schema: TableSchema) -> Column:
+    name = request.watermark or defaults.watermark
+    if name is None:
+        raise _refusal(
+            schema.table,
+            "watermark",
+            "no watermark column is configured",
+            "Name a column that grows, in [[tables]] watermark or [defaults] watermark",
+        )
+    column = _column(schema, "watermark", name)
+    if _kind(column.type) is None:
+        raise _refusal(
+            schema.table,
+            "watermark",
+            f"watermark {column.name!r} is a {column.type}, which has no exact order that grows",
+            "Choose a column of an integer, DECIMAL, DATE, TIMESTAMP, UUID (version 7) or VARCHAR type",
+        )
+    return column
+
+
+def _key(request: TableRequest, defaults: Defaults, schema: TableSchema) -> tuple[str, ...]:
+    names = request.key or schema.primary_key or defaults.key
+    if not names:
+        raise _refusal(
+            schema.table,
+            "key",
+            "it has no primary key, and no key is configured",
+            "Name the columns that identify a row, in [[tables]] key or [defaults] key",
+        )
+    columns = [_column(schema, "key", name) for name in names]
+    for column in columns:
+        if not _identifies(column.type):
+            raise _refusal(
+                schema.table,
+                "key",
+                f"key column {column.name!r} is a {column.type}, which cannot identify a row",
+                "Choose columns of a plain type with an exact equality",
+            )
+    key = tuple(column.name for column in columns)
+    if len(set(key)) < len(key):
+        raise _refusal(schema.table, "key", f"{', '.join(key)} names a column twice", "Name each column once")
+    return key
+
+
+def _version(request: TableRequest, defaults: Defaults, schema: TableSchema) -> str | None:
+    if request.version is not None:
+        column = _column(schema, "version", request.version)
+        if not _VERSION.fullmatch(column.type.upper()):
+            raise _refusal(
+                schema.table,
+                "version",
+                f"version {column.name!r} is a {column.type}, which does not fit an ordered 64-bit number",
+                "Choose an integer of at most 64 bits, a DATE or a TIMESTAMP, or leave version out",
+            )
+        return column.name
+    default = _find(schema, defaults.version) if defaults.version else None
+    return default.name if default is not None and _VERSION.fullmatch(default.type.upper()) else None
+
+
+def _columns(request: TableRequest, schema: TableSchema, needed: Iterable[str]) -> tuple[Column, ...]:
+    if request.columns is None:
+        return schema.columns
+    wanted = {_column(schema, "columns", name).name for name in request.columns}.union(needed)
+    return tuple(column for column in schema.columns if column.name in wanted)
+
+
+def _overlap(request: TableRequest, table: TableId, watermark: Column, overlaps: Overlaps) -> str:
+    kind = _kind(watermark.type)
+    if request.overlap is None:
+        defaults = {"time": overlaps.time, "date": _whole_days(overlaps.time), "count": str(overlaps.count)}
+        return defaults.get(kind or "", "0")
+    overlap = request.overlap
+    if overlap == "0":
+        return overlap
+    allowed = {
+        "time": (r"[1-9][0-9]*(ms|s|m|h|d)", "Write a time: 500ms, 5s, 2m, 1h or 1d"),
+        "date": (r"[1-9][0-9]*d", "Write whole days: 1d"),
+        "count": (r"[1-9][0-9]*", "Write a count, without a unit: 1000"),
+        "text": (r"0", "Write 0: a text has no distance to go back by"),
+    }
+    pattern, remedy = allowed[kind or "text"]
+    if not re.fullmatch(pattern, overlap):
+        problem = f"overlap {overlap!r} does not suit the watermark {watermark.name!r}, a {watermark.type}"
+        raise _refusal(table, "overlap", problem, remedy)
+    return overlap
+
+
+def _whole_days(overlap: str) -> str:
+    """The time rounded up to whole days: rows of one date may commit in any order all day."""
+    match = re.fullmatch(r"([0-9]+)(ms|s|m|h|d)?", overlap)
+    assert match is not None, overlap  # the configuration checked it
+    milliseconds = int(match[1]) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}.get(
+        match[2], 0
+    )
+    return f"{-(-milliseconds // 86_400_000)}d" if milliseconds else "0"
+
+
+_INTEGER = r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER"
+_TIMESTAMP = r"TIMESTAMP(_S|_MS|_NS|TZ|TZ_NS)?|TIMESTAMP(_NS)? WITH TIME ZONE"
+_KINDS = {
+    "count": re.compile(rf"{_INTEGER}|DECIMAL\([0-9]+, ?[0-9]+\)"),
+    "date": re.compile(r"DATE"),
+    "time": re.compile(rf"{_TIMESTAMP}|UUID"),
+    "text": re.compile(r"VARCHAR"),
+}
+_VERSION = re.compile(rf"U?(TINY|SMALL|BIG)INT|U?INTEGER|DATE|{_TIMESTAMP}")
+_NO_KEY = re.compile(r"FLOAT|DOUBLE|JSON|INTERVAL|VARIANT|GEOMETRY.*|(STRUCT|MAP|UNION)\(.*|.*\]", re.DOTALL)
+
+
+def _kind(duckdb_type: str) -> str | None:
+    """What a watermark of this type measures; None: it cannot be one."""
+    return next((kind for kind, types in _KINDS.items() if types.fullmatch(duckdb_type.upper())), None)
+
+
+def _identifies(duckdb_type: str) -> bool:
+    return _NO_KEY.fullmatch(duckdb_type.upper()) is None
+
+
+def _refuse_shared_targets(plans: Iterable[TablePlan]) -> None:
+    """Also a target that bears the name of another's view of current rows."""
+    taken: dict[str, TablePlan] = {}
+    for plan in plans:
+        for name in (plan.target, f"{plan.target}_current"):
+            other = taken.setdefault(name, plan)
+            if other is not plan:
+                raise _refusal(
+                    plan.table,
+                    "target",
+                    f"{name!r} would also be written for {other.table}",
+                    "Give one of them another target in [[tables]]",
+                )
+
+
+def _column(schema: TableSchema, key: str, name: str) -> Column:
+    column = _find(schema, name)
+    if column is None:
+        names = [column.name for column in schema.columns]
+        remedy = _nearest(name, names, "Its columns are")
+        raise _refusal(schema.table, key, f"{key} names {name!r}, which is not a column", remedy)
+    return column
+
+
+def _find(schema: TableSchema, name: str) -> Column | None:
+    exact = schema.column(name)
+    return exact or next((column for column in schema.columns if column.name.lower() == name.lower()), None)
+
+
+def _nearest(name: str, names: Sequence[str], otherwise: str) -> str:
+    if close := get_close_matches(name, names, n=1):
+        return f"Did you mean {close[0]}?"
+    return f"{otherwise}: {', '.join(names[:20]) or 'none'}"
+
+
+def _folded(table: TableId) -> tuple[str, str]:
+    return table.schema.lower(), table.name.lower()
+
+
+def _refusal(table: TableId, key: str, problem: str, remedy: str) -> ConfigError:
+    return ConfigError("replicate", f"{table} (tables.{key})", problem, remedy)
