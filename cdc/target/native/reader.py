@@ -5,6 +5,10 @@ from __future__ import annotations
 from cdc.errors import TargetError
 
 
+class Truncated(TargetError):
+    """The bytes end before what they announce; where they are still arriving, more are needed."""
+
+
 class Reader:
     """A cursor over `data`. It does not copy: what it takes lives as long as `data`."""
 
@@ -23,11 +27,11 @@ class Reader:
         """The next `count` bytes.
 
         Raises:
-            TargetError: if there are fewer.
+            Truncated: if there are fewer.
         """
         end = self.at + count
         if end > len(self.data):
-            raise TargetError(
+            raise Truncated(
                 "read",
                 "a Native block",
                 f"it ends {end - len(self.data)} bytes early, at byte {len(self.data)}",
