@@ -1,0 +1,131 @@
+"""The frames of DuckDB's log, in and out: what kind each is, whose table it changes, and its checksum.
+
+A frame is `[u64 size][u64 checksum][payload]`; a payload is what BinarySerializer writes of one entry:
+fields `[u16 number][value]` with integers as LEB128 and strings as length and bytes, ended by 0xFFFF. Field
+100 is the entry's type. (DuckDB: write_ahead_log.cpp, serialize_wal.cpp, checksum.cpp, qualified_name.cpp.)
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from cdc.change import TableId
+
+USE_TABLE = 25
+INSERT = 26
+DELETE = 27
+UPDATE = 28
+SEQUENCE_VALUE = 10
+CHECKPOINT = 99
+COMMIT = 100
+"""DuckDB's WAL_FLUSH."""
+
+FRAME_HEADER = struct.Struct("<QQ")
+_END = 0xFFFF
+_U16 = struct.Struct("<H")
+_WORD_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+_M = 0xC6A4A7935BD1E995
+_SEED = 0xE17A1465
+_U64 = (1 << 64) - 1
+
+
+class NotUnderstood(Exception):
+    """A payload is laid out in a way this module does not know; the message says what was met."""
+
+
+def read_payloads(log: bytes | memoryview, start: int = 0) -> Iterator[memoryview]:
+    """The payloads of the whole frames in `log` from `start`; one cut off at the end is not among them."""
+    view, at = memoryview(log), start
+    while at + FRAME_HEADER.size <= len(view):
+        size, _ = FRAME_HEADER.unpack_from(view, at)
+        at += FRAME_HEADER.size
+        if at + size > len(view):
+            return
+        yield view[at : at + size]
+        at += size
+
+
+def frame(payload: bytes) -> bytes:
+    """`payload` framed, as DuckDB would write it."""
+    return FRAME_HEADER.pack(len(payload), checksum(payload)) + payload
+
+
+def kind(payload: bytes | memoryview) -> int:
+    """The entry's type."""
+    return payload[2]
+
+
+def used_table(payload: bytes | memoryview) -> TableId:
+    """The table that a USE_TABLE payload names.
+
+    Raises:
+        NotUnderstood: fields this version does not know, or a table in a nested schema.
+    """
+    raw, at = bytes(payload), 3
+    schema, name, path = "", "", None
+    while (number := _U16.unpack_from(raw, at)[0]) != _END:
+        at += 2
+        match number:
+            case 101:
+                schema, at = _string(raw, at)
+            case 102:
+                name, at = _string(raw, at)
+            case 103:
+                path, at = _path(raw, at)
+            case _:
+                raise NotUnderstood(f"field {number} in a USE_TABLE entry")
+    if path is not None:
+        if len(path) != 2:
+            raise NotUnderstood(f"a table named {'.'.join(path)}")
+        schema, name = path
+    return TableId(schema, name)
+
+
+def varint(raw: bytes | memoryview, at: int) -> tuple[int, int]:
+    """The LEB128 integer at `at`, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def checksum(payload: bytes) -> int:
+    """DuckDB's checksum: words multiplied and xored, and a hash of the bytes after the last whole word."""
+    whole = len(payload) // 8
+    words = np.frombuffer(payload, dtype="<u8", count=whole)
+    result = 5381 ^ int(np.bitwise_xor.reduce(words * _WORD_FACTOR))
+    rest = payload[8 * whole :]
+    return result ^ _hash_rest(rest) if rest else result
+
+
+def _hash_rest(rest: bytes) -> int:
+    h = _SEED ^ (len(rest) * _M & _U64)
+    h = (h ^ int.from_bytes(rest, "little")) * _M & _U64
+    h = (h ^ (h >> 47)) * _M & _U64
+    return h ^ (h >> 47)
+
+
+def _string(raw: bytes, at: int) -> tuple[str, int]:
+    size, at = varint(raw, at)
+    return raw[at : at + size].decode(), at + size
+
+
+def _path(raw: bytes, at: int) -> tuple[list[str], int]:
+    """A QualifiedName: field 100 is the list of its parts."""
+    if _U16.unpack_from(raw, at)[0] != 100:
+        raise NotUnderstood("a qualified name without its path")
+    count, at = varint(raw, at + 2)
+    parts = []
+    for _ in range(count):
+        part, at = _string(raw, at)
+        parts.append(part)
+    if _U16.unpack_from(raw, at)[0] != _END:
+        raise NotUnderstood("a qualified name with more than its path")
+    return parts, at + 2

@@ -1,0 +1,185 @@
+"""DuckDB decodes its own log through the twin: inserts, deletes by row id, updates by column. [F2, F6]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.change import Column, TableId
+from cdc.source import frames, twin
+from cdc.source.log import parse_log_header
+
+COLUMNS = (
+    Column("id", "UUID"),
+    Column("seq", "BIGINT"),
+    Column('odd "name"', "VARCHAR"),
+    Column("price", "DECIMAL(18,6)"),
+    Column("state", "ENUM('NEW', 'FILLED')"),
+    Column("at", "TIMESTAMP_NS"),
+    Column("tags", "VARCHAR[]"),
+    Column("pair", "STRUCT(a INTEGER, b VARCHAR)"),
+)
+
+
+TRADES = TableId("main", "trades")
+
+
+class Writer:
+    """A database whose log is not checkpointed, so that it can be read as a file."""
+
+    def __init__(self, path: Path, storage: str) -> None:
+        self.path = path
+        self.connection = duckdb.connect()
+        self.connection.execute(f"ATTACH '{path}' AS w (STORAGE_VERSION '{storage}')")
+        self.connection.execute("USE w")
+        self.connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+        stored = ", ".join(f'"{c.name.replace(chr(34), chr(34) * 2)}" {c.type}' for c in COLUMNS)
+        self.connection.execute(f"CREATE TABLE trades ({stored})")
+        self.connection.execute("CREATE TABLE other (x INTEGER)")
+        self.connection.execute("CHECKPOINT")
+
+    def insert(self, *seqs: int) -> None:
+        for seq in seqs:
+            self.connection.execute(
+                "INSERT INTO trades VALUES (uuid(), ?, 'ä' || ?, ? / 8, 'NEW',"
+                " make_timestamp_ns(1760000000000000000 + ?), ['x', NULL], {a: ?, b: NULL})",
+                [seq] * 5,
+            )
+
+    def payloads(self, table: TableId = TRADES) -> list[bytes]:
+        log = self.path.with_name(self.path.name + ".wal").read_bytes()
+        header = parse_log_header(log)
+        assert header is not None
+        used, found = None, []
+        for payload in frames.read_payloads(log, header.size):
+            if frames.kind(payload) == frames.USE_TABLE:
+                used = frames.used_table(payload)
+            elif frames.kind(payload) in (frames.INSERT, frames.DELETE, frames.UPDATE) and used == table:
+                found.append(bytes(payload))
+        return found
+
+
+@pytest.fixture(params=["v1.0.0", "v1.2.0", "latest"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
+    made = Writer(tmp_path / "w.duckdb", request.param)
+    yield made
+    made.connection.close()
+
+
+@pytest.fixture
+def reader() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
+def test_inserted_rows_come_out_as_they_went_in_and_in_their_order(
+    writer: Writer, reader: duckdb.DuckDBPyConnection
+) -> None:
+    writer.insert(*range(10))
+    with twin.Twin(reader, COLUMNS).attached(writer.payloads()) as decoded:
+        assert (decoded.inserts, decoded.deletes, decoded.values, decoded.nulls) == (True, False, (), ())
+        rows = reader.execute(f"FROM {twin.INSERTS}").fetchall()
+    assert rows == writer.connection.execute("FROM trades").fetchall()
+
+
+def test_deletes_and_updates_come_out_by_row_id_with_the_newest_value_last(
+    writer: Writer, reader: duckdb.DuckDBPyConnection
+) -> None:
+    writer.insert(*range(10))
+    writer.connection.execute("UPDATE trades SET price = 1.5 WHERE seq IN (2, 3)")
+    writer.connection.execute("UPDATE trades SET price = 2.5, state = 'FILLED' WHERE seq = 3")
+    writer.connection.execute("DELETE FROM trades WHERE seq IN (0, 9)")
+    with twin.Twin(reader, COLUMNS).attached(writer.payloads()) as decoded:
+        assert (decoded.inserts, decoded.deletes, decoded.values) == (True, True, (3, 4))
+        assert reader.execute(f"FROM {twin.DELETES}").fetchall() == [(0,), (9,)]
+        prices = reader.execute(f"SELECT row_id, value::DOUBLE FROM {twin.values(3)}").fetchall()
+        states = reader.execute(f"SELECT row_id, value FROM {twin.values(4)}").fetchall()
+    assert prices == [(2, 1.5), (3, 1.5), (3, 2.5)]
+    assert states == [(3, "FILLED")]
+
+
+def test_a_twin_serves_any_number_of_rounds(writer: Writer, reader: duckdb.DuckDBPyConnection) -> None:
+    made = twin.Twin(reader, COLUMNS)
+    seen = 0
+    for round_number in range(5):
+        writer.insert(round_number, round_number + 100)
+        payloads = writer.payloads()
+        with made.attached(payloads[seen:]):
+            seqs = reader.execute(f"SELECT seq FROM {twin.INSERTS}").fetchall()
+        assert seqs == [(round_number,), (round_number + 100,)]
+        seen = len(payloads)
+
+
+def test_changes_of_another_table_are_told_apart_by_the_table_in_use(
+    writer: Writer, reader: duckdb.DuckDBPyConnection
+) -> None:
+    with_both = "BEGIN; INSERT INTO other VALUES (1); DELETE FROM trades WHERE seq = 1; COMMIT"
+    writer.insert(1)
+    writer.connection.execute(with_both)
+    assert len(writer.payloads(TableId("main", "other"))) == 1
+    assert len(writer.payloads()) == 2
+
+
+def test_an_update_to_null_and_back_comes_out_as_null_flags(
+    writer: Writer, reader: duckdb.DuckDBPyConnection
+) -> None:
+    writer.insert(*range(3))
+    writer.connection.execute("UPDATE trades SET price = NULL WHERE seq = 0")
+    writer.connection.execute("UPDATE trades SET price = NULL WHERE seq = 1")
+    writer.connection.execute("UPDATE trades SET price = 7 WHERE seq = 1")
+    with twin.Twin(reader, COLUMNS).attached(writer.payloads()) as decoded:
+        assert decoded.nulls == (3,)
+        flags = reader.execute(f"SELECT row_id, value IS NULL FROM {twin.nulls(3)}").fetchall()
+        last = reader.execute(f"SELECT last(value) FROM {twin.values(3)} WHERE row_id = 1").fetchone()
+    assert dict(flags) == {0: True, 1: False}
+    assert last is not None
+    assert last[0] == 7
+
+
+def test_an_update_inside_a_struct_is_not_understood_rather_than_misread(
+    writer: Writer, reader: duckdb.DuckDBPyConnection
+) -> None:
+    writer.insert(1)
+    writer.connection.execute("UPDATE trades SET pair = {a: 5, b: 'z'}")
+    made = twin.Twin(reader, COLUMNS)
+    with pytest.raises(frames.NotUnderstood, match=r"column path \[7, "), made.attached(writer.payloads()):
+        pass
+
+
+@given(st.binary(max_size=64))
+def test_the_checksum_is_duckdbs(payload: bytes) -> None:
+    """DuckDB refuses to replay a frame whose checksum is not its own."""
+    assert frames.checksum(payload) == _checksum_word_by_word(payload)
+
+
+def _checksum_word_by_word(payload: bytes) -> int:
+    mask, m = (1 << 64) - 1, 0xC6A4A7935BD1E995
+    result = 5381
+    for at in range(0, len(payload) // 8 * 8, 8):
+        result ^= int.from_bytes(payload[at : at + 8], "little") * 0xBF58476D1CE4E5B9 & mask
+    rest = payload[len(payload) // 8 * 8 :]
+    if rest:
+        h = 0xE17A1465 ^ (len(rest) * m & mask)
+        for index in reversed(range(len(rest))):
+            h ^= rest[index] << 8 * index
+        h = h * m & mask
+        h = (h ^ h >> 47) * m & mask
+        result ^= h ^ h >> 47
+    return result
+
+
+def test_every_frame_duckdb_wrote_has_the_checksum_computed_here(writer: Writer) -> None:
+    writer.insert(*range(40))
+    log = writer.path.with_name(writer.path.name + ".wal").read_bytes()
+    header = parse_log_header(log)
+    assert header is not None
+    at = header.size
+    for payload in frames.read_payloads(log, header.size):
+        assert log[at : at + 16] == frames.frame(bytes(payload))[:16]
+        at += 16 + len(payload)
+    assert at == len(log)
