@@ -1,0 +1,102 @@
+"""Every Prometheus metric of a replicator, by name.
+
+Base units: seconds and bytes. `table` is the source's table as `schema.name`. A value that is not known is
+absent, never 0.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from cdc import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+TABLE_STATES = ("setup", "snapshot", "running", "paused", "resync", "failed")
+BREAKER_STATES = ("closed", "open", "half-open")
+
+_LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+"""Around the alert threshold of 100 ms, and far enough up to tell a minute's outage from an hour's."""
+
+
+class Metrics:
+    """The metrics of one replicator, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.rows = self._counter("cdc_rows_total", "Rows acknowledged by the target", "table")
+        self.bytes = self._counter("cdc_bytes_total", "Bytes of acknowledged blocks", "table")
+        self.batches = self._counter("cdc_batches_total", "Batches acknowledged by the target", "table")
+        self.encode_seconds = self._counter("cdc_encode_seconds_total", "Time spent encoding", "table")
+        self.send_seconds = self._counter(
+            "cdc_send_seconds_total", "Time spent sending, with retries", "table"
+        )
+        self.lag_seconds = Histogram(
+            "cdc_lag_seconds",
+            "From noticing a change to its acknowledgement",
+            ["table"],
+            buckets=_LAG_SECONDS,
+            registry=self.registry,
+        )
+        self.retries = self._counter("cdc_retries_total", "Attempts that failed and are repeated", "table")
+        self.snapshot_retries = self._counter(
+            "cdc_snapshot_retries_total", "Snapshots overtaken by a checkpoint and taken again", "table"
+        )
+        self.errors = self._counter("cdc_errors_total", "Errors, by the class of the error", "class")
+        self.failed_rows = self._gauge(
+            "cdc_failed_rows", "Rows that cannot be loaded and are set aside", "table"
+        )
+        self.rows_behind = self._gauge("cdc_rows_behind", "Rows of the source past the watermark", "table")
+        self.seconds_behind = self._gauge(
+            "cdc_seconds_behind", "0 when caught up, else the lag of the last batch", "table"
+        )
+        self.watermark = self._gauge(
+            "cdc_watermark", "The watermark: the number, or seconds since 1970 of a time", "table"
+        )
+        self.last_cycle = self._gauge(
+            "cdc_last_cycle_timestamp_seconds", "When the table was last found caught up", "table"
+        )
+        self.table_state = self._gauge("cdc_table_state", "1 for the state the table is in", "table", "state")
+        self.breaker_state = self._gauge("cdc_breaker_state", "1 for the state the breaker is in", "state")
+        Info("cdc_build", "Versions", registry=self.registry).info(
+            {"version": __version__, "python": platform.python_version(), "duckdb": _version("duckdb")}
+        )
+        ProcessCollector(registry=self.registry)
+
+    def render(self) -> bytes:
+        """All of them, in Prometheus' text format (`CONTENT_TYPE`)."""
+        return generate_latest(self.registry)
+
+    def enter(self, table: str, state: str) -> None:
+        """`table` is in `state` and in no other."""
+        for name in TABLE_STATES:
+            self.table_state.labels(table, name).set(name == state)
+
+    def breaker(self, state: str) -> None:
+        for name in BREAKER_STATES:
+            self.breaker_state.labels(name).set(name == state)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(name, help_text, labels, registry=self.registry)
+
+
+def set_or_absent(gauge: Gauge, table: str, value: float | None) -> None:
+    """Set the table's value, or take it away where there is none."""
+    if value is not None:
+        gauge.labels(table).set(value)
+    else:
+        gauge.remove(table)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,393 @@
+"""What is made of the replicator's events: log lines, metrics and the status, without ever holding it up."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import psutil
+import structlog
+
+from cdc import __version__
+from cdc.change import Progress, TableId, TablePlan
+from cdc.clock import Clock, SystemClock
+from cdc.errors import CdcError
+from cdc.observe.metrics import Metrics, set_or_absent
+from cdc.observe.status import LeftOutTable, Status, TableStatus, write_status
+from cdc.replicator.plan import LeftOut
+from cdc.replicator.ports import Delivered
+
+WRITE_SECONDS = 1.0
+"""The status file is written at most this often for progress; a change of state is written at once."""
+HEARTBEAT_SECONDS = 5.0
+"""It is written at least this often, so that its age says whether the process lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a status says of the process as a whole. `targets` are endpoints without credentials."""
+
+    config: str
+    source: str
+    targets: tuple[str, ...]
+    identity: str | None = None
+    page: str | None = None
+
+
+@dataclass(slots=True)
+class _Table:
+    """What is known of one table; guarded by the observer's lock. Times are wall clock seconds."""
+
+    name: str
+    target: str
+    since: float
+    state: str = "setup"
+    watermark: str | None = None
+    position: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    batches: int = 0
+    failed_rows: int = 0
+    retries: int = 0
+    lag_seconds: float | None = None
+    rows_behind: int | None = None
+    seconds_behind: float | None = None
+    last_cycle_at: float | None = None
+    error: str | None = None
+    heard_at: float = 0.0
+    """Monotonic: the last event of any kind, or when the wait it announced is over."""
+
+    def status(self) -> TableStatus:
+        return TableStatus(
+            table=self.name,
+            target=self.target,
+            state=self.state,
+            since=_utc(self.since),
+            watermark=self.watermark,
+            position=self.position,
+            rows=self.rows,
+            bytes=self.bytes,
+            batches=self.batches,
+            failed_rows=self.failed_rows,
+            retries=self.retries,
+            lag_seconds=self.lag_seconds,
+            rows_behind=self.rows_behind,
+            seconds_behind=self.seconds_behind,
+            last_cycle_at=None if self.last_cycle_at is None else _utc(self.last_cycle_at),
+            error=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether all is well, and if not, what is not: one line each."""
+
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+class ReplicationObserver:
+    """The replicator's `Observer`. Its methods take a lock for microseconds and do no input or output: the
+    log has a thread of its own, and so has the status file.
+
+    It is a context manager: entering starts the status file, leaving writes its last word.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        status_path: Path,
+        about: About,
+        *,
+        stalled_seconds: float = 300.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """
+        Args:
+            stalled_seconds: a table not heard of for this long is stalled; more than its longest rest.
+        """
+        self._metrics = metrics
+        self._path = status_path
+        self._about = about
+        self._stalled_seconds = stalled_seconds
+        self._clock = clock or SystemClock()
+        self._log = structlog.get_logger("cdc.replicator")
+        self._lock = threading.Lock()
+        self._tables: dict[TableId, _Table] = {}
+        self._left_out: tuple[LeftOutTable, ...] = ()
+        self._state: Literal["starting", "running", "stopped"] = "starting"
+        self._breaker: Callable[[], str] = lambda: "closed"
+        self._started_at = self._clock.wall()
+        self._process_start = psutil.Process().create_time()
+        self._dirty = False
+        self._urgent = threading.Event()
+        self._stop = False
+        self._thread = threading.Thread(target=self._write_on, name="status", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop = True
+        self._urgent.set()
+        self._thread.join()
+        with self._lock:
+            self._state = "stopped"
+        self._write()
+
+    def about(self, about: About) -> None:
+        """Replace what is said of the process, once more is known."""
+        with self._lock:
+            self._about = about
+        self._changed(urgent=True)
+
+    def begin(
+        self,
+        plans: Iterable[TablePlan],
+        left_out: Iterable[LeftOut],
+        progress: Mapping[TableId, Progress],
+        breaker: Callable[[], str] | None = None,
+    ) -> None:
+        """What is about to be replicated, and from where.
+
+        Args:
+            progress: what the store knows of the tables, for their marks and failed rows.
+            breaker: gives the breaker's state, `closed`, `open` or `half-open`; asked about once a second.
+        """
+        now, heard_at = self._clock.wall(), self._clock.monotonic()
+        left = tuple(LeftOutTable(table=str(item.table), reason=item.reason) for item in left_out)
+        with self._lock:
+            for plan in plans:
+                known = progress.get(plan.table, Progress())
+                table = _Table(str(plan.table), plan.target, since=now, heard_at=heard_at)
+                table.failed_rows = known.failed_rows
+                table.watermark = None if known.mark is None else known.mark.watermark
+                self._tables[plan.table] = table
+                self._metrics.enter(table.name, table.state)
+                self._metrics.failed_rows.labels(table.name).set(known.failed_rows)
+                set_or_absent(self._metrics.watermark, table.name, as_number(table.watermark))
+            self._left_out = left
+            self._breaker = breaker or self._breaker
+            self._state = "running"
+        for item in left:
+            self._log.info("table left out", table=item.table, reason=item.reason)
+        self._changed(urgent=True)
+
+    # The Observer port
+
+    def delivered(self, event: Delivered) -> None:
+        name, metrics = str(event.table), self._metrics
+        with self._lock:
+            table = self._heard(event.table, event.target)
+            table.rows += event.rows
+            table.bytes += event.bytes
+            table.batches += 1
+            table.failed_rows += event.failed_rows
+            table.position = str(event.position)
+            table.lag_seconds = table.seconds_behind = max(0.0, event.lag_seconds)
+            table.error = None
+            if event.mark is not None:
+                table.watermark = event.mark.watermark
+                set_or_absent(metrics.watermark, name, as_number(table.watermark))
+            metrics.rows.labels(name).inc(event.rows)
+            metrics.bytes.labels(name).inc(event.bytes)
+            metrics.batches.labels(name).inc()
+            metrics.encode_seconds.labels(name).inc(max(0.0, event.encode_seconds))
+            metrics.send_seconds.labels(name).inc(max(0.0, event.send_seconds))
+            metrics.lag_seconds.labels(name).observe(table.lag_seconds)
+            metrics.failed_rows.labels(name).set(table.failed_rows)
+            set_or_absent(metrics.seconds_behind, name, table.seconds_behind)
+        self._log.debug(
+            "delivered",
+            table=name,
+            rows=event.rows,
+            bytes=event.bytes,
+            watermark=table.watermark,
+            lag_ms=round(event.lag_seconds * 1000, 1),
+        )
+        if event.failed_rows:
+            self._log.error(
+                "rows set aside", table=name, rows=event.failed_rows, remedy="See: cdc failed list"
+            )
+        self._changed()
+
+    def cycle(self, table: TableId, rows_behind: int | None) -> None:
+        with self._lock:
+            known = self._heard(table)
+            known.rows_behind = rows_behind
+            known.error = None
+            if rows_behind == 0:
+                known.seconds_behind = 0.0
+                known.last_cycle_at = self._clock.wall()
+                self._metrics.last_cycle.labels(known.name).set(known.last_cycle_at)
+                set_or_absent(self._metrics.seconds_behind, known.name, 0.0)
+            set_or_absent(self._metrics.rows_behind, known.name, rows_behind)
+        self._changed()
+
+    def state(self, table: TableId, state: str, error: CdcError | None = None) -> None:
+        with self._lock:
+            known = self._heard(table)
+            changed = known.state != state
+            known.state = state
+            known.since = self._clock.wall() if changed else known.since
+            known.error = None if error is None else str(error)
+            self._metrics.enter(known.name, state)
+            if state != "running":  # how far behind it is will be known again once it runs
+                known.rows_behind = known.seconds_behind = None
+                set_or_absent(self._metrics.rows_behind, known.name, None)
+                set_or_absent(self._metrics.seconds_behind, known.name, None)
+        if error is not None:
+            self._failed(known.name, "table halted", error, state=state)
+        elif changed:
+            self._log.info("table state", table=known.name, state=state)
+        self._changed(urgent=changed)
+
+    def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
+        with self._lock:
+            known = self._heard(table)
+            known.heard_at += delay_seconds
+            known.retries += 1
+            known.error = str(error)
+            known.rows_behind = known.seconds_behind = None
+            self._metrics.retries.labels(known.name).inc()
+            set_or_absent(self._metrics.rows_behind, known.name, None)
+            set_or_absent(self._metrics.seconds_behind, known.name, None)
+        self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
+        self._changed()
+
+    def snapshot_retried(self, table: TableId) -> None:
+        with self._lock:
+            known = self._heard(table)
+            self._metrics.snapshot_retries.labels(known.name).inc()
+        self._log.debug("snapshot superseded", table=known.name)
+
+    # What the page and the status command ask
+
+    def status(self) -> Status:
+        """All that is known now."""
+        with self._lock:
+            return Status(
+                state=self._state,
+                version=__version__,
+                pid=os.getpid(),
+                process_start=self._process_start,
+                started_at=_utc(self._started_at),
+                updated_at=_utc(self._clock.wall()),
+                config=self._about.config,
+                source=self._about.source,
+                identity=self._about.identity,
+                targets=self._about.targets,
+                page=self._about.page,
+                breaker=self._breaker(),
+                tables=tuple(table.status() for table in self._tables.values()),
+                left_out=self._left_out,
+            )
+
+    def render_metrics(self) -> bytes:
+        self._metrics.breaker(self._breaker())
+        return self._metrics.render()
+
+    def live(self) -> Health:
+        """Every table's loop turns: it was heard of within `stalled_seconds`."""
+        now = self._clock.monotonic()
+        with self._lock:
+            silent = [(table.name, now - table.heard_at) for table in self._tables.values()]
+        return Health(
+            tuple(
+                f"{name}: nothing heard for {seconds:.0f} s"
+                for name, seconds in silent
+                if seconds > self._stalled_seconds
+            )
+        )
+
+    def ready(self) -> Health:
+        """Every table is caught up and running."""
+        with self._lock:
+            if self._state != "running":
+                return Health((f"the replicator is {self._state}",))
+            return Health(
+                tuple(
+                    f"{table.name}: {table.state}" + (f": {table.error}" if table.error else "")
+                    for table in self._tables.values()
+                    if table.state != "running" or table.error
+                )
+            )
+
+    def _heard(self, id_: TableId, target: str = "") -> _Table:
+        now = self._clock.monotonic()
+        table = self._tables.get(id_)
+        if table is None:
+            table = self._tables[id_] = _Table(str(id_), target or id_.name, since=self._clock.wall())
+        table.heard_at = now
+        return table
+
+    def _failed(self, table: str, event: str, error: CdcError, **facts: object) -> None:
+        self._metrics.errors.labels(type(error).__name__).inc()
+        self._log.warning(event, table=table, error=str(error), error_class=type(error).__name__, **facts)
+
+    def _changed(self, *, urgent: bool = False) -> None:
+        self._dirty = True
+        if urgent:
+            self._urgent.set()
+
+    def _write_on(self) -> None:
+        written_at = -math.inf
+        while not self._stop:
+            now = self._clock.monotonic()
+            if self._urgent.is_set() or self._dirty or now - written_at >= HEARTBEAT_SECONDS:
+                self._urgent.clear()
+                self._dirty = False
+                self._write()
+                written_at = now
+            self._clock.wait(self._urgent, WRITE_SECONDS)
+
+    def _write(self) -> None:
+        try:
+            write_status(self._path, self.status())
+        except OSError as error:  # the replication goes on; the next tick tries again
+            self._dirty = True
+            self._metrics.errors.labels(type(error).__name__).inc()
+            self._log.warning(
+                "status file not written",
+                path=str(self._path),
+                error_class=type(error).__name__,
+                error=str(error),
+            )
+
+
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?: (\d{2}:\d{2}:\d{2})(\.\d+)?)?(\+00)?")
+
+
+def as_number(watermark: str | None) -> float | None:
+    """A number as it is, a date or time as seconds since 1970 (UTC), anything else None."""
+    if watermark is None:
+        return None
+    if match := _TIME.fullmatch(watermark):
+        day, time, fraction = match[1], match[2] or "00:00:00", match[3] or ""
+        try:
+            whole = datetime.fromisoformat(f"{day}T{time}+00:00").timestamp()
+        except ValueError:  # DuckDB knows times that Python does not
+            return None
+        return whole + float(f"0{fraction}") if fraction else whole
+    if re.fullmatch(r"-?\d+(\.\d*)?", watermark):
+        return float(watermark)
+    return None
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

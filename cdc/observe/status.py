@@ -1,0 +1,140 @@
+"""What the status file says: a running replicator, as one JSON object that is replaced whole.
+
+```
+format        1: grows when a key changes its meaning; keys may be added without
+state         starting | running | stopped (the last word of an orderly end)
+version       of this program
+pid           of the replicator, with
+process_start the process's own start, in seconds since 1970: together they name one process for ever
+started_at    when it began            (all times: UTC, ISO 8601)
+updated_at    when this file was written; at least every 5 seconds while it runs
+config        the configuration file
+source        path of the DuckDB file, and
+identity      the identity of the database in it, null until it was opened
+targets       the endpoints, without credentials
+page          URL of the metrics page, or null
+breaker       closed | open | half-open
+tables        one object per replicated table:
+  table           as schema.name
+  target          the table in ClickHouse
+  state           setup | snapshot | running | paused | resync | failed
+  since           when it entered that state
+  watermark       the last value delivered, as DuckDB writes it, or null
+  position        the place in the source's history that was read, checkpoint:offset, or null
+  rows, bytes, batches   acknowledged since this process started
+  failed_rows     rows set aside because they cannot be loaded, now
+  retries         attempts that failed, since this process started
+  lag_seconds     of the last batch: from noticing the change to the acknowledgement; null before the first
+  rows_behind     rows past the watermark; null when unknown
+  seconds_behind  0 when caught up, else the lag of the last batch; null when unknown
+  last_cycle_at   when it was last found caught up, or null
+  error           the last error of the present state, in one sentence with its remedy, or null
+left_out      tables of the source that are not replicated: table, reason
+```
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cdc.errors import StateError
+
+FORMAT: Literal[1] = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TableStatus(_Part):
+    """One replicated table."""
+
+    table: str
+    target: str
+    state: str
+    since: datetime
+    watermark: str | None = None
+    position: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    batches: int = 0
+    failed_rows: int = 0
+    retries: int = 0
+    lag_seconds: float | None = None
+    rows_behind: int | None = None
+    seconds_behind: float | None = None
+    last_cycle_at: datetime | None = None
+    error: str | None = None
+
+
+class LeftOutTable(_Part):
+    """A table of the source that is not replicated."""
+
+    table: str
+    reason: str
+
+
+class Status(_Part):
+    """The status file; see the module for what each key means."""
+
+    format: Literal[1] = FORMAT
+    state: Literal["starting", "running", "stopped"]
+    version: str
+    pid: int
+    process_start: float
+    started_at: datetime
+    updated_at: datetime
+    config: str
+    source: str
+    identity: str | None = None
+    targets: tuple[str, ...]
+    page: str | None = None
+    breaker: str = "closed"
+    tables: tuple[TableStatus, ...] = ()
+    left_out: tuple[LeftOutTable, ...] = ()
+
+
+def write_status(path: Path, status: Status) -> None:
+    """Replace the file at `path`; a reader sees the old or the new one whole, also after a power cut.
+
+    Raises:
+        OSError: it was not replaced.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(status.model_dump_json(indent=2).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_status(path: Path) -> Status | None:
+    """The status at `path`; None when there is no file.
+
+    Raises:
+        StateError: the file cannot be read, or is not a status of this format.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error.strerror or type(error).__name__) from None
+    try:
+        return Status.model_validate_json(content)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise _unreadable(path, f"{where or 'it'}: {detail['msg']}") from None
+
+
+def _unreadable(path: Path, problem: str) -> StateError:
+    return StateError("read the status file", path, problem, "Start the replicator: it writes a new one")
