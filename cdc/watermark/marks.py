@@ -1,0 +1,309 @@
+"""How far each table of one source has been delivered, as its replicator stores it: one decision, one commit.
+
+A commit is refused, whole, when the replicator no longer is the one: its lease was given up, its epoch was
+overtaken, or the mark was reset since it was loaded. A commit never moves a mark backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from cdc.change import Decision, Mark, Progress, TableId, TablePlan
+from cdc.clock import Clock
+from cdc.errors import Meaning, StateError
+from cdc.watermark.database import Database
+from cdc.watermark.failed import FailedRecord, FailedRows
+from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
+
+
+class Held(Protocol):
+    """What `Marks` needs of a lease."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def held(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MarkColumns:
+    """The columns whose values a table's mark holds: the watermark, then the key."""
+
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    """As DuckDB spells them."""
+
+    @classmethod
+    def of(cls, plan: TablePlan) -> Self:
+        types = {column.name: column.type for column in plan.columns}
+        return cls((plan.watermark.name, *plan.key), (plan.watermark.type, *(types[k] for k in plan.key)))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        names, types = zip(*json.loads(text), strict=True)
+        return cls(names, types)
+
+    def to_json(self) -> str:
+        return json.dumps(list(zip(self.names, self.types, strict=True)))
+
+    def __str__(self) -> str:
+        watermark, *key = (f"{name} {type_}" for name, type_ in zip(self.names, self.types, strict=True))
+        return f"{watermark} with the key {', '.join(key)}"
+
+    @property
+    def watermark_type(self) -> MarkType:
+        return mark_type(self.types[0])
+
+    def alike(self, other: Self) -> bool:
+        """Whether the watermarks are of one family of types, such as the integers."""
+        return type(self.watermark_type) is type(other.watermark_type)
+
+    def order(self, mark: Mark) -> tuple[Order, ...]:
+        """What sorts marks of this table; a mark without a key is before every row of its watermark.
+
+        Key values are compared as far as their types have an exact order. Text does not count: its column may
+        have a collation, and a mark wrongly taken to go backwards would halt the table.
+
+        Raises:
+            StateError: a value is not of its column's type.
+        """
+        orders = [self.watermark_type.order(mark.watermark)]
+        for name, value in zip(self.types[1:], mark.key, strict=False):
+            kind = find_mark_type(name)
+            if kind is None or isinstance(kind, Text):
+                break
+            orders.append(kind.order(value))
+        return tuple(orders)
+
+
+class BoundMarks:
+    """The marks of one source, for the replicator that holds its lease. Threads may share it."""
+
+    def __init__(self, database: Database, failed: FailedRows, lease: Held, clock: Clock) -> None:
+        """Overtake every earlier replicator of the lease's source: none of them can commit from now on."""
+        self._database = database
+        self._failed = failed
+        self._lease = lease
+        self._clock = clock
+        self._resets: dict[TableId, int] = {}
+        with database.transaction() as connection:
+            ((self._epoch,),) = connection.execute(_NEXT_EPOCH, (lease.source,)).fetchall()
+
+    def __repr__(self) -> str:
+        return f"BoundMarks({self._lease.source}, epoch {self._epoch})"
+
+    def describe(self, plan: TablePlan) -> None:
+        """Store which columns the table's mark is of; to be called before the table is loaded.
+
+        Raises:
+            StateError: the watermark's type has no exact order, or the stored mark is of other columns.
+        """
+        columns = MarkColumns.of(plan)
+        columns.watermark_type  # noqa: B018 - refuses a type that cannot be a watermark
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            stored = _table(connection, self._lease.source, plan.table)
+            if stored.mark is not None:
+                _check_same_columns(plan.table, stored.mark, stored.columns, columns)
+            if stored.columns != columns:
+                now = self._clock.wall()
+                values = (self._lease.source, plan.table.schema, plan.table.name, columns.to_json(), now)
+                connection.execute(_DESCRIBE, values)
+
+    def load(self, table: TableId) -> Progress:
+        """What is stored of the table; a commit is refused if it is reset after this."""
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            stored = _table(connection, self._lease.source, table)
+            values = (self._lease.source, table.schema, table.name)
+            ((failed,),) = connection.execute(_COUNT_FAILED, values).fetchall()
+        self._resets[table] = stored.resets
+        return Progress(
+            mark=stored.mark,
+            rows=stored.rows,
+            bytes=stored.bytes,
+            batches=stored.batches,
+            failed_rows=failed,
+            schema_version=stored.schema_version,
+        )
+
+    def commit(self, decision: Decision) -> None:
+        """Store all of `decision` in one durable transaction.
+
+        Raises:
+            StateError: it was not stored; nothing of it was. The meaning is retry where loading the table
+                again, or space on the disk, is all that is needed.
+        """
+        table, now = decision.table, self._clock.wall()
+        place = (self._lease.source, table.schema, table.name)
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            stored = _table(connection, self._lease.source, table)
+            if stored.resets != self._resets.get(table, stored.resets):
+                raise _reset_meanwhile(table)
+            if decision.mark is not None:
+                _check_forward(table, stored, decision.mark)
+            if decision.schema_version != stored.schema_version:
+                connection.execute(_ADD_SCHEMA_VERSION, (*place, decision.schema_version, now))
+            connection.execute(
+                _COMMIT,
+                {
+                    "source": self._lease.source,
+                    "schema": table.schema,
+                    "table": table.name,
+                    "mark": None if decision.mark is None else decision.mark.to_json(),
+                    "rows": decision.rows,
+                    "bytes": decision.bytes,
+                    "position": str(decision.position),
+                    "schema_version": decision.schema_version,
+                    "now": now,
+                },
+            )
+            if decision.failed:
+                self._failed.add(connection, self._lease.source, table, decision.failed, now)
+
+    def due(self, limit: int) -> Sequence[FailedRecord]:
+        """Failed rows of this source whose next attempt is due, the longest due first."""
+        return self._failed.due(self._lease.source, self._clock.wall(), limit)
+
+    def retried(self, delivered: Iterable[int], failed: Mapping[int, str]) -> None:
+        """Store what became of failed rows that were tried again: ids delivered, and id → reason.
+
+        Raises:
+            StateError: nothing of it was stored.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            self._failed.remove(connection, delivered)
+            self._failed.again(connection, failed, self._clock.wall())
+
+    def check_lease(self) -> None:
+        """See that this replicator is still the one, before it begins an insert.
+
+        Raises:
+            StateError: the lease was given up, or another replicator has overtaken this one.
+        """
+        rows = self._database.query(_EPOCH, (self._lease.source,))
+        self._check_epoch(rows[0][0] if rows else None)
+
+    def _fence(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute(_EPOCH, (self._lease.source,)).fetchone()
+        self._check_epoch(None if row is None else row[0])
+
+    def _check_epoch(self, epoch: int | None) -> None:
+        if not self._lease.held:
+            problem = "this replicator has given up its lease"
+        elif epoch != self._epoch:
+            problem = f"another replicator has taken over (epoch {epoch}, this one has {self._epoch})"
+        else:
+            return
+        raise StateError(
+            "write the marks of the source",
+            self._lease.source,
+            problem,
+            "Leave the work to the other replicator, or stop it and start this one again",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    mark: Mark | None = None
+    columns: MarkColumns | None = None
+    rows: int = 0
+    bytes: int = 0
+    batches: int = 0
+    schema_version: str | None = None
+    resets: int = 0
+
+
+def _table(connection: sqlite3.Connection, source: str, table: TableId) -> _Stored:
+    row: tuple[Any, ...] | None = connection.execute(_TABLE, (source, table.schema, table.name)).fetchone()
+    if row is None:
+        return _Stored()
+    mark, columns, *counts = row
+    return _Stored(
+        None if mark is None else Mark.from_json(mark),
+        None if columns is None else MarkColumns.from_json(columns),
+        *counts,
+    )
+
+
+def _check_same_columns(table: TableId, mark: Mark, before: MarkColumns | None, after: MarkColumns) -> None:
+    """A wider type is the same column still; another column, or a type without this value, is not."""
+    try:
+        after.order(mark)
+        readable = True
+    except StateError:
+        readable = False
+    # columns are not known of a mark rebuilt from the target: only its text can be checked
+    if readable and (before is None or (before.names == after.names and before.alike(after))):
+        return
+    raise StateError(
+        "go on from the mark of",
+        table,
+        f"{mark.to_json()} is of {before or 'unknown columns'}, and the table is now replicated by {after}",
+        f"Set the columns back, or run 'cdc resync {table}' to send every row again",
+    )
+
+
+def _check_forward(table: TableId, stored: _Stored, mark: Mark) -> None:
+    if stored.columns is None:
+        raise StateError(
+            "move the mark of", table, "its columns are not known", "This is a defect: report it with the log"
+        )
+    order = stored.columns.order(mark)
+    if stored.mark is not None and order < stored.columns.order(stored.mark):
+        raise StateError(
+            "move the mark of",
+            table,
+            f"it would go back, from {stored.mark.to_json()} to {mark.to_json()}",
+            "This is a defect: report it with the log. Nothing is lost; the mark stays",
+        )
+
+
+def _reset_meanwhile(table: TableId) -> StateError:
+    return StateError(
+        "move the mark of",
+        table,
+        "it was reset since this replicator loaded it",
+        "Nothing needs to be done: the table is set up again from the new mark",
+        meaning=Meaning.RETRY,
+    )
+
+
+_NEXT_EPOCH = """
+    INSERT INTO sources (source, epoch) VALUES (?, 1)
+    ON CONFLICT DO UPDATE SET epoch = epoch + 1
+    RETURNING epoch
+"""
+_EPOCH = "SELECT epoch FROM sources WHERE source = ?"
+_TABLE = """
+    SELECT mark, columns, rows, bytes, batches, schema_version, resets
+    FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?
+"""
+_COUNT_FAILED = "SELECT count(*) FROM failed_rows WHERE source = ? AND schema_name = ? AND table_name = ?"
+_DESCRIBE = """
+    INSERT INTO tables (source, schema_name, table_name, columns, updated_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET columns = excluded.columns
+"""
+_ADD_SCHEMA_VERSION = """
+    INSERT INTO schema_versions (source, schema_name, table_name, version, since) VALUES (?, ?, ?, ?, ?)
+"""
+_COMMIT = """
+    INSERT INTO tables (source, schema_name, table_name, mark, rows, bytes, batches, position,
+                        schema_version, updated_at)
+    VALUES (:source, :schema, :table, :mark, :rows, :bytes, 1, :position, :schema_version, :now)
+    ON CONFLICT DO UPDATE SET
+        mark = coalesce(excluded.mark, mark),
+        rows = rows + excluded.rows,
+        bytes = bytes + excluded.bytes,
+        batches = batches + 1,
+        position = excluded.position,
+        schema_version = excluded.schema_version,
+        updated_at = excluded.updated_at
+"""

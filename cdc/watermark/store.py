@@ -1,0 +1,258 @@
+"""The state store: what is known of every source's tables and failed rows, for replicators and for commands.
+
+One SQLite file in the state directory. A replicator writes through `Store.bind`; commands read and change it,
+also while one runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from cdc.change import Mark, Position, TableId
+from cdc.clock import Clock, SystemClock
+from cdc.errors import StateError
+from cdc.watermark.database import Database, Mode
+from cdc.watermark.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
+from cdc.watermark.marks import BoundMarks, Held, MarkColumns
+
+FILE_NAME = "state.sqlite3"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """What the store knows of one table of one source."""
+
+    source: str
+    table: TableId
+    mark: Mark | None
+    columns: MarkColumns | None
+    """The columns the mark is of; None until the table was replicated once."""
+    rows: int
+    bytes: int
+    batches: int
+    failed_rows: int
+    position: Position | None
+    schema_version: str | None
+    updated_at: float
+    """Seconds since 1970."""
+
+
+class Store:
+    """The open store. A context manager; threads may share it."""
+
+    def __init__(self, database: Database, backoff_sec: Sequence[float], clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._failed = FailedRows(database, backoff_sec)
+
+    def __repr__(self) -> str:
+        return f"Store({self._database.path})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    @property
+    def path(self) -> Path:
+        return self._database.path
+
+    @property
+    def created(self) -> bool:
+        """Whether this opening made the store: every table starts from its first row."""
+        return self._database.created
+
+    def bind(self, source: str, lease: Held) -> BoundMarks:
+        """The marks of `source`, for the replicator that holds its lease; earlier holders are fenced off.
+
+        Raises:
+            StateError: the lease is not held, or the store cannot be written.
+            ValueError: it is the lease of another source.
+        """
+        if lease.source != source:
+            raise ValueError(f"the lease is of {lease.source}, not of {source}")
+        marks = BoundMarks(self._database, self._failed, lease, self._clock)
+        marks.check_lease()
+        return marks
+
+    def tables(self, table: TableId | None = None) -> list[TableRecord]:
+        """Every table of every source, or those of one name."""
+        records = [_record(row) for row in self._database.query(_TABLES)]
+        return [record for record in records if table in (None, record.table)]
+
+    def schema_versions(self, source: str, table: TableId) -> list[tuple[str, float]]:
+        """The table's schema versions in their order, each with when it was first committed. [R10]"""
+        return list(self._database.query(_SCHEMA_VERSIONS, (source, table.schema, table.name)))
+
+    def reset(self, source: str, table: TableId, mark: Mark | None) -> TableRecord:
+        """Move a mark anywhere, or clear it; returns what there was. A running replicator loads it again.
+
+        Raises:
+            StateError: the table is not in the store, or the mark is not of its watermark's type.
+        """
+        before = next((record for record in self.tables(table) if record.source == source), None)
+        if before is None:
+            raise _unknown(table, source)
+        if mark is not None:
+            mark = check_mark(before, mark)
+        self.rebuild(source, {table: mark})
+        return before
+
+    def rebuild(self, source: str, marks: Mapping[TableId, Mark | None]) -> None:
+        """Set the marks of these tables, known to the store or not: those found in the target.
+
+        The values are checked against the columns' types when the table is next set up.
+        """
+        now = self._clock.wall()
+        with self._database.transaction() as connection:
+            connection.executemany(
+                _RESET,
+                [
+                    (source, table.schema, table.name, None if mark is None else mark.to_json(), now)
+                    for table, mark in marks.items()
+                ],
+            )
+
+    def failed(self, table: TableId | None = None, *, limit: int = 100) -> list[FailedRecord]:
+        """Failed rows of one table or all, the oldest first."""
+        return self._failed.listed(table, limit)
+
+    def failed_row(self, id_: int) -> FailedRecord:
+        """One failed row.
+
+        Raises:
+            StateError: there is none of this id.
+        """
+        record = self._failed.get(id_)
+        if record is None:
+            raise StateError("find the failed row", id_, "there is none", "See 'cdc failed list'")
+        return record
+
+    def failed_count(self) -> int:
+        ((count,),) = self._database.query("SELECT count(*) FROM failed_rows")
+        return int(count)
+
+    def due(self, source: str, now: float, *, limit: int = 1000) -> list[FailedRecord]:
+        """Failed rows of `source` whose next attempt is due at `now`, the longest due first."""
+        return self._failed.due(source, now, limit)
+
+    def retry(self, ids: Iterable[int] | None) -> int:
+        """Make failed rows due now (None: all of them); the replicator sends them again. Returns how many."""
+        now = self._clock.wall()
+        with self._database.transaction() as connection:
+            if ids is None:
+                return connection.execute("UPDATE failed_rows SET due_at = ?", (now,)).rowcount
+            statement = "UPDATE failed_rows SET due_at = ? WHERE id = ?"
+            return connection.executemany(statement, [(now, id_) for id_ in ids]).rowcount
+
+    def discard(self, ids: Iterable[int]) -> int:
+        """Forget failed rows for good. Returns how many."""
+        with self._database.transaction() as connection:
+            return self._failed.remove(connection, ids)
+
+
+def open_store(
+    directory: Path,
+    *,
+    failed_table: str = "failed_syncs",
+    retry_backoff_sec: Sequence[float] = RETRY_BACKOFF_SEC,
+    mode: Mode = "create",
+    clock: Clock | None = None,
+) -> Store:
+    """The store in the state directory: "create" makes a missing one, "write" and "read" want it to be there.
+
+    Raises:
+        StateError: it is missing, damaged, of a newer version, or may not be opened.
+        ConfigError: `failed_table` cannot be a name.
+    """
+    return Store(
+        Database(directory / FILE_NAME, mode, failed_table), retry_backoff_sec, clock or SystemClock()
+    )
+
+
+def set_aside(directory: Path, clock: Clock | None = None) -> list[Path]:
+    """Rename the store's files so that a new store can be made; nothing is deleted. Returns their new paths.
+
+    The caller sees to it that no replicator runs: one that has the files open would go on writing to them.
+
+    Raises:
+        StateError: a file cannot be renamed.
+    """
+    moment = datetime.fromtimestamp((clock or SystemClock()).wall(), UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    moved = []
+    for suffix in ("-wal", "-shm", ""):  # the file last: its log must never be taken for that of a new store
+        path = directory / (FILE_NAME + suffix)
+        kept = directory / f"{FILE_NAME}.aside-{moment}{suffix}"
+        try:
+            path.rename(kept)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problem = str(error.strerror)
+            raise StateError("set aside", path, problem, "Stop the programs that have it open") from error
+        moved.append(kept)
+    return moved
+
+
+def check_mark(record: TableRecord, mark: Mark) -> Mark:
+    """`mark` with its watermark in canonical form.
+
+    Raises:
+        StateError: the table's type is not known yet, or the value is not of it.
+    """
+    if record.columns is None:
+        raise StateError(
+            "check a mark of",
+            record.table,
+            "its watermark's type is not known yet",
+            "Start 'cdc run' once, or clear the mark instead",
+        )
+    return Mark(record.columns.watermark_type.canonical(mark.watermark), mark.key)
+
+
+def _record(row: tuple[Any, ...]) -> TableRecord:
+    source, schema, name, mark, columns, rows, bytes_, batches, failed, position, version, updated = row
+    return TableRecord(
+        source=source,
+        table=TableId(schema, name),
+        mark=None if mark is None else Mark.from_json(mark),
+        columns=None if columns is None else MarkColumns.from_json(columns),
+        rows=rows,
+        bytes=bytes_,
+        batches=batches,
+        failed_rows=failed,
+        position=None if position is None else Position.parse(position),
+        schema_version=version,
+        updated_at=updated,
+    )
+
+
+def _unknown(table: TableId, source: str) -> StateError:
+    return StateError(
+        "find the mark of", table, f"source {source} has no such table", "See 'cdc watermark list'"
+    )
+
+
+_TABLES = """
+    SELECT source, schema_name, table_name, mark, columns, rows, bytes, batches,
+           (SELECT count(*) FROM failed_rows f
+            WHERE f.source = t.source AND f.schema_name = t.schema_name AND f.table_name = t.table_name),
+           position, schema_version, updated_at
+    FROM tables t ORDER BY source, schema_name, table_name
+"""
+_SCHEMA_VERSIONS = """
+    SELECT version, since FROM schema_versions
+    WHERE source = ? AND schema_name = ? AND table_name = ? ORDER BY id
+"""
+_RESET = """
+    INSERT INTO tables (source, schema_name, table_name, mark, updated_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET mark = excluded.mark, resets = resets + 1, updated_at = excluded.updated_at
+"""
