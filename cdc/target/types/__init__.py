@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cdc.change import Column
-from cdc.target.types import numbers, text, times
-from cdc.target.types.codec import Buffer, Codec, ColumnCodec, Mask, Nullable, Rejected, refuse
+from cdc.target.types import enums, numbers, text, times, wide
+from cdc.target.types.bits import Bits
+from cdc.target.types.codec import Buffer, Codec, ColumnCodec, Mask, Rejected, refuse
 from cdc.target.types.decimals import Decimal
 from cdc.target.types.duckdb_type import DuckType, parse_type
+from cdc.target.types.nested import ArrayOf, MapOf, TupleOf, UnionOf
+from cdc.target.types.spans import Interval, TimeTz
 from cdc.target.types.uuids import Uuid
 from cdc.target.version import ServerVersion
 
 __all__ = ["Buffer", "Codec", "ColumnCodec", "Mask", "Rejected", "column_codec"]
+
+_SINGLE: dict[str, Callable[[], Codec]] = {
+    "UUID": Uuid,
+    "BIT": Bits,
+    "INTERVAL": Interval,
+    "TIME WITH TIME ZONE": TimeTz,
+}
+_FAMILIES: dict[str, Callable[[str, ServerVersion], Codec]] = {
+    **dict.fromkeys(numbers.NAMES, numbers.codec),
+    **dict.fromkeys(wide.NAMES, wide.codec),
+    **dict.fromkeys(times.NAMES, times.codec),
+    **dict.fromkeys(text.NAMES, text.codec),
+}
+_NESTED = ("LIST", "ARRAY", "STRUCT", "TUPLE", "MAP", "UNION")
+_MAP_KEYS = frozenset(
+    (
+        "VARCHAR",
+        "UUID",
+        "TINYINT",
+        "SMALLINT",
+        "INTEGER",
+        "BIGINT",
+        "UTINYINT",
+        "USMALLINT",
+        "UINTEGER",
+        "UBIGINT",
+    )
+)
+"""Keys that every release with Map takes."""
+
+_LEAVE_OUT = "Leave the column out of the table's columns"
 
 
 def column_codec(column: Column, server: ServerVersion) -> ColumnCodec:
@@ -22,27 +58,43 @@ def column_codec(column: Column, server: ServerVersion) -> ColumnCodec:
     try:
         kind = parse_type(column.type)
     except ValueError as error:
-        raise refuse(
-            column.name, column.type, str(error), "Leave the column out of the table's columns"
-        ) from error
-    inner = _codec(column, kind, server)
-    return ColumnCodec(column, Nullable(inner) if column.nullable else inner)
+        raise refuse(column.name, column.type, str(error), _LEAVE_OUT) from error
+    codec = _codec(column, kind, server)
+    return ColumnCodec(column, codec.nullable() if column.nullable else codec)
 
 
 def _codec(column: Column, kind: DuckType, server: ServerVersion) -> Codec:
-    if kind.name in numbers.NAMES:
-        return numbers.codec(kind.name, server)
-    if kind.name in text.NAMES:
-        return text.Text(kind.name)
-    if kind.name in times.NAMES:
-        return times.codec(kind.name, server)
+    """The codec of `kind`, which is `column`'s type or a part of it."""
+    if kind.name in _FAMILIES:
+        return _FAMILIES[kind.name](kind.name, server)
+    if kind.name in _SINGLE:
+        return _SINGLE[kind.name]()
     if kind.name == "DECIMAL":
         return Decimal(*kind.numbers)
-    if kind.name == "UUID":
-        return Uuid()
-    raise refuse(
-        column.name,
-        column.type,
-        f"ClickHouse has no type for {kind.name}",
-        "Leave the column out of the table's columns",
-    )
+    if kind.name == "ENUM":
+        return enums.codec(kind.labels, server)
+    if kind.name in _NESTED:
+        return _nested(column, kind, server)
+    raise refuse(column.name, column.type, f"ClickHouse has no type for {kind.name}", _LEAVE_OUT)
+
+
+def _nested(column: Column, kind: DuckType, server: ServerVersion) -> Codec:
+    names = [name for name, _ in kind.members]
+    if "null" in names:
+        raise refuse(column.name, column.type, "a Tuple's element cannot be named null", _LEAVE_OUT)
+    inner = [_codec(column, member, server) for member in kind.types]
+    optional = [codec.nullable() for codec in inner]
+    match kind.name:
+        case "LIST":
+            return ArrayOf(optional[0])
+        case "ARRAY":
+            return ArrayOf(optional[0], kind.numbers[0])
+        case "MAP":
+            as_map = server.has_map and kind.types[0].name in _MAP_KEYS
+            return MapOf(inner[0], optional[1], as_map=as_map)
+        case "UNION":
+            return UnionOf(names, optional)
+        case "TUPLE":
+            return TupleOf([f"element{at + 1}" for at in range(len(names))], optional, named=False)
+        case _:
+            return TupleOf(names, optional)

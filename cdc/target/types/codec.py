@@ -56,8 +56,9 @@ class Codec(ABC):
         """The state that stands before the column's data."""
         return b""
 
-    def read_prefix(self, reader: Reader) -> None:
-        reader.take(len(self.prefix()))
+    def nullable(self) -> Codec:
+        """The codec of the same type where NULL is possible."""
+        return Nullable(self)
 
     @abstractmethod
     def encode(self, array: pa.Array) -> list[Buffer]:
@@ -140,7 +141,7 @@ class ColumnCodec:
         """The inverse of `encode`, as an array of `arrow_type`."""
         if rows == 0:
             return pa.nulls(0, self.arrow_type)
-        self.codec.read_prefix(reader)
+        reader.take(len(self.codec.prefix()))
         return self.codec.decode(reader, rows)
 
 

@@ -11,6 +11,7 @@ from cdc.target.types.codec import Buffer, Codec, plain
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
+    from cdc.target.version import ServerVersion
 
 _RULES: dict[str, tuple[pa.DataType, str]] = {
     "VARCHAR": (pa.string(), ""),
@@ -38,3 +39,8 @@ class Text(Codec):
             return decode_strings(reader, rows, self.arrow_type)
         storage = decode_strings(reader, rows, self.arrow_type.storage_type)
         return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+
+
+def codec(name: str, server: ServerVersion) -> Codec:  # noqa: ARG001
+    """The codec of the DuckDB type `name`, one of `NAMES`."""
+    return Text(name)
