@@ -15,6 +15,7 @@ from cdc.config.settings import (
     TableConfig,
     TargetConfig,
 )
+from cdc.config.shown import Shown, secrets_of, shown
 from cdc.config.writer import WriterSettings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MetricsConfig",
     "PerformanceConfig",
     "Settings",
+    "Shown",
     "StateConfig",
     "SyncConfig",
     "TableConfig",
@@ -36,4 +38,6 @@ __all__ = [
     "load",
     "load_writer",
     "parse_endpoint",
+    "secrets_of",
+    "shown",
 ]

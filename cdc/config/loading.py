@@ -60,7 +60,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     path = path or DEFAULT_PATH
     data = read_toml(path)
     _refuse_secrets(data, path)
-    origins = {key: f"{path}:{key}" for key, _ in _leaves(data)}
+    origins = {key: f"{path}:{key}" for key, _ in leaves(data)}
     secrets_path = path.parent / SECRETS_NAME
     if secrets_path.exists():
         _overlay_secrets(data, origins, secrets_path)
@@ -79,7 +79,7 @@ def load_writer(path: Path, environ: Mapping[str, str] = os.environ) -> WriterSe
         ConfigError: as `load`.
     """
     data = read_toml(path)
-    origins = {key: f"{path}:{key}" for key, _ in _leaves(data)}
+    origins = {key: f"{path}:{key}" for key, _ in leaves(data)}
     _overlay_environment(data, origins, WRITER_ENVIRONMENT, environ)
     return _validate(WriterSettings, data, path, origins)
 
@@ -130,7 +130,7 @@ def _has_password(url: str) -> bool:
 
 
 def _overlay_secrets(data: dict[str, Any], origins: dict[str, str], path: Path) -> None:
-    for key, value in _leaves(read_toml(path, secret=True)):
+    for key, value in leaves(read_toml(path, secret=True)):
         goal = SECRETS.get(key)
         if goal is None or not isinstance(value, str):
             allowed = ", ".join(f"[{name.replace('.', '] ')}" for name in SECRETS)
@@ -149,14 +149,14 @@ def _overlay_environment(
             origins[key] = variable
 
 
-def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+def leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Every value that is not a table, with its dotted key: `sync.batch_size`, `tables[0].name`."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+            yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
         for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{prefix}[{index}]")
+            yield from leaves(inner, f"{prefix}[{index}]")
     else:
         yield prefix, value
 

@@ -178,9 +178,10 @@ class FileCheckConfig(RunConfig):
     """
 
     set_aside: tuple[Path, ...] = ()
-    corrupt_exit_codes: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
-    """Exit codes that say the files are damaged. Any other failure of the check leaves the files where they
-    are: that the check could not run proves nothing against them."""
+    corrupt_exit_codes: Annotated[tuple[int, ...], Field(min_length=1)] = (7,)
+    """Exit codes that say the files are damaged; 7 is what `cdc check-file` says. Any other failure of the
+    check leaves the files where they are: that the check could not run proves nothing against them. (Not 1:
+    an interpreter that cannot even start ends with it.)"""
     restore: RunConfig | None = None
 
 

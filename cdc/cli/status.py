@@ -1,0 +1,223 @@
+"""`cdc status`: what is the replicator doing, or what had it done when it ended?
+
+Exit code 0: it runs and every table is well. 1: it does not run, or a table is not well.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal, NoReturn
+
+import psutil
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cdc.cli import context
+from cdc.cli.console import console, table
+from cdc.config import Settings
+from cdc.errors import ExitCode, StateError
+from cdc.observe.status import Status, TableStatus, read_status
+
+STALE_SECONDS = 15.0
+"""A running replicator writes its status every 5 seconds; one three times as old does not work."""
+
+WATCH_SECONDS = 1.0
+
+Process = Literal["running", "stopped", "dead", "stale", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known: of the process, and of each table from the status file or else from the store."""
+
+    process: Process
+    """stopped: in order; dead: it vanished; stale: it lives but says nothing; unknown: there is no file."""
+    age_seconds: float | None
+    status: Status | None
+    stored: tuple[dict[str, object], ...] = ()
+    """The marks in the state store, where no replicator runs."""
+
+    @property
+    def well(self) -> bool:
+        return (
+            self.process == "running"
+            and self.status is not None
+            and all(item.state not in ("failed", "paused") for item in self.status.tables)
+        )
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(
+            {
+                "process": self.process,
+                "well": self.well,
+                "age_seconds": self.age_seconds,
+                "status": None if self.status is None else self.status.model_dump(mode="json"),
+                "stored": self.stored,
+            },
+            indent=indent,
+        )
+
+
+def register(app: typer.Typer) -> None:
+    app.command("status")(status)
+
+
+def status(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second.")] = False,
+) -> None:
+    """Show what the replicator is doing. Exit code 1 when it does not run or a table is not well."""
+    settings = context.settings(ctx)
+    if watch:
+        _watch(settings, as_json=as_json)
+    report = look(settings)
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        console().print(_drawn(report))
+    raise typer.Exit(ExitCode.OK.value if report.well else ExitCode.FAILED.value)
+
+
+def look(settings: Settings) -> Report:
+    """What the status file, the process table and the store say now.
+
+    Raises:
+        StateError: the status file is not one.
+    """
+    found = read_status(settings.status_path)
+    if found is None:
+        return Report("unknown", None, None, _stored(settings))
+    age = (datetime.now(UTC) - found.updated_at).total_seconds()
+    process: Process = "running"
+    if found.state == "stopped":
+        process = "stopped"
+    elif not _alive(found):
+        process = "dead"
+    elif age > STALE_SECONDS:
+        process = "stale"
+    return Report(process, age, found, () if process == "running" else _stored(settings))
+
+
+def _alive(found: Status) -> bool:
+    try:
+        return abs(psutil.Process(found.pid).create_time() - found.process_start) < 1.0
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False
+
+
+def _stored(settings: Settings) -> tuple[dict[str, object], ...]:
+    from cdc.watermark import open_store
+
+    try:
+        with open_store(
+            settings.state.directory, failed_table=settings.error_handling.failed_sync_table, mode="read"
+        ) as store:
+            return tuple(
+                {
+                    "table": str(record.table),
+                    "source": record.source,
+                    "watermark": None if record.mark is None else record.mark.watermark,
+                    "rows": record.rows,
+                    "failed_rows": record.failed_rows,
+                    "updated_at": datetime.fromtimestamp(record.updated_at, UTC).isoformat(),
+                }
+                for record in store.tables()
+            )
+    except StateError:  # it never ran here, or the store is damaged, which `cdc watermark` says at length
+        return ()
+
+
+def _watch(settings: Settings, *, as_json: bool) -> NoReturn:
+    """Until Ctrl-C: redrawn on a terminal, else printed again; JSON as one line each time."""
+    screen = console()
+    if screen.is_terminal and not as_json:
+        with Live(_drawn(look(settings)), console=screen, auto_refresh=False) as live:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                live.update(_drawn(look(settings)), refresh=True)
+    while True:
+        report = look(settings)
+        if as_json:
+            typer.echo(report.to_json(indent=None))
+        else:
+            screen.print(_drawn(report))
+        time.sleep(WATCH_SECONDS)
+
+
+_PROCESS = {
+    "running": "running",
+    "stopped": "not running (it ended in order)",
+    "dead": "NOT RUNNING: it ended without a word; see its log, and start 'cdc run'",
+    "stale": "STALE: it lives, but has not reported; see its log",
+    "unknown": "not running, and no status file: start 'cdc run'",
+}
+
+
+def _drawn(report: Report) -> RenderableType:
+    parts: list[RenderableType] = []
+    status = report.status
+    head = f"replicator  {_PROCESS[report.process]}"
+    if status is not None:
+        head += f" (pid {status.pid}, reported {_ago(report.age_seconds or 0.0)} ago)"
+        parts.append(Text(head))
+        parts.append(Text(f"source      {status.source}"))
+        parts.append(Text(f"target      {', '.join(status.targets)}  breaker {status.breaker}"))
+        parts.append(_tables(status))
+        parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
+        parts += [Text(f"left out: {item.table}: {item.reason}") for item in status.left_out]
+    else:
+        parts.append(Text(head))
+    if report.stored:
+        headings = ("stored", "rows", "failed", "watermark", "at")
+        rows = [
+            (
+                str(at["table"]),
+                f"{at['rows']:,}",
+                f"{at['failed_rows']:,}",
+                _or(at["watermark"]),
+                str(at["updated_at"]),
+            )
+            for at in report.stored
+        ]
+        parts.append(table(headings, rows, right=("rows", "failed")))
+    return Group(*parts)
+
+
+def _tables(status: Status) -> RenderableType:
+    headings = ("table", "state", "rows", "behind", "lag", "failed", "watermark", "caught up")
+    rows = [_row(item, status.updated_at) for item in status.tables]
+    return table(headings, rows, right=("rows", "behind", "lag", "failed"))
+
+
+def _row(item: TableStatus, now: datetime) -> tuple[str, ...]:
+    return (
+        item.table if item.table.endswith(f".{item.target}") else f"{item.table} → {item.target}",
+        item.state,
+        f"{item.rows:,}",
+        "?" if item.rows_behind is None else f"{item.rows_behind:,}",
+        "-" if item.lag_seconds is None else _ago(item.lag_seconds),
+        f"{item.failed_rows:,}",
+        _or(item.watermark),
+        "-" if item.last_cycle_at is None else f"{_ago((now - item.last_cycle_at).total_seconds())} ago",
+    )
+
+
+def _or(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _ago(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
