@@ -27,6 +27,16 @@ class ServerError(Exception):
         return f"code {self.code}: {self.text}"
 
 
+_CODE = re.compile(r"Code: (\d+)[.,]")
+
+
+def server_error(text: str, code: str | None = None) -> ServerError | None:
+    """The exception that `text` tells of; None where it is not ClickHouse's."""
+    if code is None and (found := _CODE.search(text)) is not None:
+        code = found[1]
+    return None if code is None else ServerError(int(code), plain(text))
+
+
 class HttpStatus(Exception):
     """An HTTP server answered with a status and no ClickHouse code."""
 
