@@ -42,6 +42,10 @@ class Owner:
         since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         return f"process {self.pid} on {self.host} since {since}"
 
+    @classmethod
+    def of_this_process(cls, since: float) -> Self:
+        return cls(os.getpid(), psutil.Process().create_time(), socket.gethostname(), since)
+
     def alive(self) -> bool:
         """Whether that very process still runs; one on another host is taken to."""
         if self.host != socket.gethostname():
@@ -122,12 +126,7 @@ class Lease:
         return True
 
     def _write_note(self) -> None:
-        owner = Owner(
-            pid=os.getpid(),
-            started_at=psutil.Process().create_time(),
-            host=socket.gethostname(),
-            since=self._clock.wall(),
-        )
+        owner = Owner.of_this_process(self._clock.wall())
         note = _note(self._path)
         written = note.with_suffix(".new")
         written.write_text(json.dumps(asdict(owner)), encoding="utf-8")
