@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cdc.target.native.strings import assemble, decode_strings
-from cdc.target.types.codec import Buffer, Codec, plain
+from cdc.target.types.codec import Buffer, Codec
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -30,7 +30,7 @@ class Bits(Codec):
     note = "text of 0 and 1"
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        array = plain(array)
+        array = array
         if not len(array):
             return [b""]
         if array.null_count:
@@ -57,8 +57,7 @@ class Bits(Codec):
         data = np.insert(octets, np.cumsum(sizes) - sizes, padding.astype(np.uint8))
         offsets = np.concatenate((np.zeros(1, np.int32), np.cumsum(sizes + 1).astype(np.int32)))
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-        storage = pa.Array.from_buffers(pa.binary(), rows, buffers)
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.Array.from_buffers(pa.binary(), rows, buffers)
 
 
 def _runs(starts: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cdc.errors import TargetError
+from cdc.target.types.storage import bare, dressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,7 @@ class Codec(ABC):
 
     clickhouse_type: str
     arrow_type: pa.DataType
-    """What `decode` returns, and what the source's connection delivers."""
+    """What the source's connection delivers. Arrays passed in and out are bare (see `storage.py`)."""
     note: str = ""
     """How values are kept, where ClickHouse has no such type; empty when it has."""
 
@@ -70,7 +71,7 @@ class Codec(ABC):
 
     def with_nulls(self, array: pa.Array, valid: Mask) -> pa.Array:
         """`array` as decoded, with NULL where `valid` is false."""
-        return _with_validity(array, valid)
+        return pa.Array.from_buffers(array.type, len(array), [packed(valid), *array.buffers()[1:]])
 
 
 class Nullable(Codec):
@@ -127,7 +128,7 @@ class ColumnCodec:
 
     def rejects(self, array: pa.Array) -> tuple[Rejected, ...]:
         """Which rows cannot be encoded, and why; empty on the common path."""
-        found = self.codec.rejects(array)
+        found = self.codec.rejects(bare(array))
         if self.column.nullable or not array.null_count:
             return found
         return (*found, Rejected(~validity(array), "NULL in a column that is NOT NULL"))
@@ -135,24 +136,20 @@ class ColumnCodec:
     def encode(self, array: pa.Array) -> list[Buffer]:
         """The column's Native bytes (state prefix, then data). `rejects(array)` must be empty."""
         prefix = self.codec.prefix()
-        return [prefix, *self.codec.encode(array)] if prefix else self.codec.encode(array)
+        data = self.codec.encode(bare(array))
+        return [prefix, *data] if prefix else data
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         """The inverse of `encode`, as an array of `arrow_type`."""
         if rows == 0:
             return pa.nulls(0, self.arrow_type)
         reader.take(len(self.codec.prefix()))
-        return self.codec.decode(reader, rows)
+        return dressed(self.codec.decode(reader, rows), self.arrow_type)
 
 
 def refuse(column: str, duckdb_type: str, problem: str, remedy: str) -> TargetError:
     """The error for a column that no ClickHouse type can hold; its meaning is STOP."""
     return TargetError("replicate", f"column {column!r} of type {duckdb_type}", problem, remedy)
-
-
-def plain(array: pa.Array) -> pa.Array:
-    """`array` without its extension type."""
-    return array.storage if isinstance(array, pa.ExtensionArray) else array
 
 
 def validity(array: pa.Array) -> Mask:
@@ -188,10 +185,3 @@ def any_row(masks: Iterable[Mask]) -> Mask:
 def packed(valid: Mask) -> pa.Buffer:
     """`valid` as Arrow's validity bitmap."""
     return pa.py_buffer(np.packbits(valid, bitorder="little"))
-
-
-def _with_validity(array: pa.Array, valid: Mask) -> pa.Array:
-    if isinstance(array, pa.ExtensionArray):
-        return pa.ExtensionArray.from_storage(array.type, _with_validity(array.storage, valid))
-    buffers = array.buffers()
-    return pa.Array.from_buffers(array.type, len(array), [packed(valid), *buffers[1:]])

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from cdc.target.native.strings import decode_strings, encode_strings
 from cdc.target.quote import quote_element
-from cdc.target.types.codec import Buffer, Codec, Mask, Rejected, validity
+from cdc.target.types.codec import Buffer, Codec, Mask, Rejected, validity, values
+from cdc.target.types.storage import bare_type, dressed
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -83,11 +84,13 @@ class ArrayOf(Compound):
         return [np.cumsum(_lengths(array), dtype=np.uint64), *self.inner.encode(array.flatten())]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
-        offsets = _offsets(reader, rows)
-        elements = self.inner.decode(reader, int(offsets[-1]))
+        ends = np.frombuffer(reader.take(rows * 8), np.uint64)
+        elements = self.inner.decode(reader, int(ends[-1]) if rows else 0)
+        arrow_type = bare_type(self.arrow_type)
         if self.length is not None:
-            return pa.FixedSizeListArray.from_arrays(elements, type=self.arrow_type)
-        return pa.ListArray.from_arrays(pa.array(offsets), elements, type=self.arrow_type)
+            return pa.FixedSizeListArray.from_arrays(elements, type=arrow_type)
+        offsets = pa.array(np.concatenate((np.zeros(1, np.int32), ends.astype(np.int32))))
+        return dressed(pa.ListArray.from_arrays(offsets, elements), arrow_type)
 
 
 class TupleOf(Compound):
@@ -124,33 +127,18 @@ class TupleOf(Compound):
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         children = [element.decode(reader, rows) for element in self.elements]
-        return pa.StructArray.from_arrays(children, fields=list(self.arrow_type))
+        return pa.StructArray.from_arrays(children, fields=list(bare_type(self.arrow_type)))
 
 
-class MapOf(Compound):
+class MapOf(ArrayOf):
     """`Map(K, V)`, or `Array(Tuple(key K, value V))`, which has the same bytes and takes any key."""
 
     def __init__(self, key: Codec, value: Codec, *, as_map: bool) -> None:
-        self.pairs = TupleOf(("key", "value"), (key, value))
-        inside = f"{key.clickhouse_type}, {value.clickhouse_type}"
-        self.clickhouse_type = f"Map({inside})" if as_map else f"Array({self.pairs.clickhouse_type})"
+        super().__init__(TupleOf(("key", "value"), (key, value)))
         self.arrow_type = pa.map_(key.arrow_type, value.arrow_type)
-        notes = [self.pairs.note] if self.pairs.note else []
-        self.note = "; ".join(notes if as_map else ["its pairs", *notes])
-
-    def rejects(self, array: pa.Array) -> tuple[Rejected, ...]:
-        return _lifted(self.pairs.rejects(array.flatten()), _owners(_lengths(array)), len(array))
-
-    def prefix(self) -> bytes:
-        return self.pairs.prefix()
-
-    def encode(self, array: pa.Array) -> list[Buffer]:
-        return [np.cumsum(_lengths(array), dtype=np.uint64), *self.pairs.encode(array.flatten())]
-
-    def decode(self, reader: Reader, rows: int) -> pa.Array:
-        offsets = _offsets(reader, rows)
-        keys, items = self.pairs.decode(reader, int(offsets[-1])).flatten()
-        return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items, type=self.arrow_type)
+        self.note = self.inner.note
+        if as_map:
+            self.clickhouse_type = f"Map({key.clickhouse_type}, {value.clickhouse_type})"
 
 
 class UnionOf(Codec):
@@ -185,7 +173,8 @@ class UnionOf(Codec):
         return b"".join(member.prefix() for member in self.members)
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        tags = pa.array(self.names).take(array.type_codes)
+        codes = values(array, np.int8)  # `array.type_codes` forgets where a slice starts
+        tags = pa.array(self.names).take(pa.array(codes))
         parts = [part for at, member in enumerate(self.members) for part in member.encode(array.field(at))]
         return [encode_strings(tags), *parts]
 
@@ -215,8 +204,3 @@ def _lifted(found: tuple[Rejected, ...], owners: npt.NDArray[np.int64], rows: in
         mask[owners[rejected.rows]] = True
         lifted.append(Rejected(mask, rejected.reason))
     return tuple(lifted)
-
-
-def _offsets(reader: Reader, rows: int) -> npt.NDArray[np.int32]:
-    ends = np.frombuffer(reader.take(rows * 8), np.uint64)
-    return np.concatenate((np.zeros(1, np.int32), ends.astype(np.int32)))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdc.target.types.codec import Buffer, Codec, plain, settled
+from cdc.target.types.codec import Buffer, Codec, settled
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -59,11 +59,10 @@ class Boolean(Codec):
     def encode(self, array: pa.Array) -> list[Buffer]:
         if pa.types.is_boolean(array.type):
             array = pc.cast(array, pa.int8())
-        return [(settled(plain(array), np.int8) != 0).view(np.uint8)]
+        return [(settled(array, np.int8) != 0).view(np.uint8)]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
-        storage = pa.Array.from_buffers(pa.int8(), rows, [None, pa.py_buffer(reader.take(rows))])
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.Array.from_buffers(pa.int8(), rows, [None, pa.py_buffer(reader.take(rows))])
 
 
 def codec(name: str, server: ServerVersion) -> Codec:

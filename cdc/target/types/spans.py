@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cdc.target.types.codec import Buffer, Codec, plain, settled
+from cdc.target.types.codec import Buffer, Codec, settled
 from cdc.target.types.nested import Compound
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class TimeTz(Codec):
     _FORM = np.frombuffer(b"\x1800:00:00.000000+00:00:00", np.uint8)
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        packed = settled(plain(array), np.uint64)
+        packed = settled(array, np.uint64)
         micros = (packed >> np.uint64(24)).astype(np.int64)
         offset = self._GREATEST - (packed & np.uint64(0xFFFFFF)).astype(np.int64)
         text = np.tile(self._FORM, (len(packed), 1))
@@ -69,15 +69,14 @@ class TimeTz(Codec):
         return [text.reshape(-1)]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
-        text = np.frombuffer(reader.take(rows * len(self._FORM)), np.uint8).reshape(rows, -1)
+        text = np.frombuffer(reader.take(rows * len(self._FORM)), np.uint8).reshape(rows, len(self._FORM))
         hours, minutes, seconds, micros = (_number(text, *place) for place in self._TIME)
         micros += (hours * 3600 + minutes * 60 + seconds) * 1_000_000
         hours, minutes, seconds = (_number(text, *place) for place in self._OFFSET)
         size = hours * 3600 + minutes * 60 + seconds
         offset = np.where(text[:, 16] == ord("-"), -size, size)
         packed = (micros << 24 | (self._GREATEST - offset)).astype(np.uint64)
-        storage = pa.Array.from_buffers(pa.binary(8), rows, [None, pa.py_buffer(packed)])
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.Array.from_buffers(pa.binary(8), rows, [None, pa.py_buffer(packed)])
 
 
 def _put(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cdc.target.native.strings import decode_strings, encode_strings
-from cdc.target.types.codec import Buffer, Codec, plain
+from cdc.target.types.codec import Buffer, Codec
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -32,13 +32,12 @@ class Text(Codec):
         self.arrow_type, self.note = _RULES[name]
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        return [encode_strings(plain(array))]
+        return [encode_strings(array)]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         if not isinstance(self.arrow_type, pa.BaseExtensionType):
             return decode_strings(reader, rows, self.arrow_type)
-        storage = decode_strings(reader, rows, self.arrow_type.storage_type)
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return decode_strings(reader, rows, self.arrow_type.storage_type)
 
 
 def codec(name: str, server: ServerVersion) -> Codec:  # noqa: ARG001

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from cdc.target.types.codec import Buffer, Codec, plain, settled
+from cdc.target.types.codec import Buffer, Codec, settled
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -20,10 +20,9 @@ class Uuid(Codec):
     arrow_type = pa.uuid()
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        raw = settled(plain(array), np.dtype("V16"))
+        raw = settled(array, np.dtype("V16"))
         return [raw.view(np.uint64).byteswap()]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         halves = np.frombuffer(reader.take(rows * 16), np.uint64).byteswap()
-        storage = pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(halves)])
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(halves)])

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.target.native.strings import decode_strings, encode_strings
-from cdc.target.types.codec import Buffer, Codec, plain, settled
+from cdc.target.types.codec import Buffer, Codec, settled
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -29,12 +29,11 @@ class Wide(Codec):
         self.arrow_type = _opaque(pa.binary(16), name)
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        return [settled(plain(array), _RAW)]
+        return [settled(array, _RAW)]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         buffer = pa.py_buffer(reader.take(rows * 16))
-        storage = pa.Array.from_buffers(pa.binary(16), rows, [None, buffer])
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.Array.from_buffers(pa.binary(16), rows, [None, buffer])
 
 
 class WideText(Codec):
@@ -49,7 +48,7 @@ class WideText(Codec):
         self.arrow_type = _opaque(pa.binary(16), name)
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        halves = settled(plain(array), _RAW).view(np.int64).reshape(-1, 2)
+        halves = settled(array, _RAW).view(np.int64).reshape(-1, 2)
         limbs = np.empty((len(halves), 4), np.int64)
         limbs[:, :2] = halves
         limbs[:, 2:] = halves[:, 1:] >> 63 if self.signed else 0
@@ -60,8 +59,7 @@ class WideText(Codec):
         digits = decode_strings(reader, rows, pa.string()).cast(self._DIGITS)
         limbs = np.frombuffer(digits.buffers()[1], np.int64)[: rows * 4].reshape(-1, 4)
         halves = pa.py_buffer(np.ascontiguousarray(limbs[:, :2]))
-        storage = pa.Array.from_buffers(pa.binary(16), rows, [None, halves])
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.Array.from_buffers(pa.binary(16), rows, [None, halves])
 
 
 class Bignum(Codec):
@@ -78,13 +76,12 @@ class Bignum(Codec):
         self.arrow_type = _opaque(pa.binary(), "BIGNUM")
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        texts = [_bignum_text(raw) if raw else "" for raw in plain(array).to_pylist()]
+        texts = [_bignum_text(raw) if raw else "" for raw in array.to_pylist()]
         return [encode_strings(pa.array(texts, pa.string()))]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         texts = decode_strings(reader, rows, pa.string()).to_pylist()
-        storage = pa.array([_bignum_raw(text) if text else b"" for text in texts], pa.binary())
-        return pa.ExtensionArray.from_storage(self.arrow_type, storage)
+        return pa.array([_bignum_raw(text) if text else b"" for text in texts], pa.binary())
 
 
 def codec(name: str, server: ServerVersion) -> Codec:
