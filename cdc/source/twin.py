@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,30 +32,10 @@ from cdc.source.frames import NotUnderstood
 from cdc.source.log import parse_log_header
 from cdc.source.quote import identifier
 
-NAME = "twin"
-"""What the twin is attached as; also the scheme of its filesystem."""
-
-INSERTS = f"{NAME}.inserts"
-"""The inserted rows in the order of the log: the table's stored columns."""
-DELETES = f"{NAME}.deletes"
-"""Deleted row ids: `row_id`."""
-
+_numbers = itertools.count(1)  # attached databases and filesystems are named for all connections at once
 _OTHERS = 2
 """The twin's tables before those of the columns."""
 _CHUNK = (102).to_bytes(2, "little")
-
-
-def values(column: int) -> str:
-    """New values of stored column `column`: `value`, `row_id`; of one row id the last is the newest.
-
-    A row whose column is NULL now has some value here all the same; see `nulls`.
-    """
-    return f"{NAME}.values_{column}"
-
-
-def nulls(column: int) -> str:
-    """New null flags of stored column `column`: `value` (NULL or not), `row_id`; the last is the newest."""
-    return f"{NAME}.nulls_{column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +60,8 @@ class Twin:
             duckdb.Error: a column's type cannot be spelled in a CREATE TABLE.
         """
         self._connection = connection
-        self._files = MemoryFiles()
+        self._name = f"cdc_twin_{next(_numbers)}"
+        self._files = MemoryFiles(self._name)
         log = _write_twin(columns, self._files)
         header = parse_log_header(log)
         assert header is not None, "DuckDB wrote this log just now"
@@ -88,6 +70,31 @@ class Twin:
         self._use_table = [frames.frame(p) for p in payloads if frames.kind(p) == frames.USE_TABLE]
         self._commit = next(frames.frame(p) for p in payloads if frames.kind(p) == frames.COMMIT)
         connection.register_filesystem(self._files)
+
+    @property
+    def inserts(self) -> str:
+        """The table of inserted rows in the order of the log: the table's stored columns."""
+        return f"{self._name}.inserts"
+
+    @property
+    def deletes(self) -> str:
+        """The table of deleted row ids: `row_id`."""
+        return f"{self._name}.deletes"
+
+    def values(self, column: int) -> str:
+        """The table of new values of a stored column: `value`, `row_id`; of one row id the last is newest.
+
+        A row whose column is NULL now has some value here all the same; see `nulls`.
+        """
+        return f"{self._name}.values_{column}"
+
+    def nulls(self, column: int) -> str:
+        """The table of new null flags of a stored column: `value` (NULL or not), `row_id`; as above."""
+        return f"{self._name}.nulls_{column}"
+
+    def close(self) -> None:
+        """Take the twin's filesystem off the connection."""
+        self._connection.unregister_filesystem(self._name)
 
     @contextlib.contextmanager
     def attached(self, payloads: Sequence[bytes]) -> Iterator[Decoded]:
@@ -107,7 +114,7 @@ class Twin:
             log.append(frames.frame(insert))
         log.append(self._commit)
         self._files.content["db.wal"] = b"".join(log)
-        self._connection.execute(f"ATTACH '{NAME}://db' AS {NAME} (READ_ONLY)")
+        self._connection.execute(f"ATTACH '{self._name}://db' AS {self._name} (READ_ONLY)")
         try:
             of_columns = sorted(table - _OTHERS for table in used if table >= _OTHERS)
             yield Decoded(
@@ -117,7 +124,7 @@ class Twin:
                 nulls=tuple(number // 2 for number in of_columns if number % 2 == 1),
             )
         finally:
-            self._connection.execute(f"DETACH {NAME}")
+            self._connection.execute(f"DETACH {self._name}")
 
     def _as_insert(self, payload: bytes) -> tuple[int, bytes]:
         """The number of the twin's table that the payload goes to, and the payload as an insert."""
@@ -168,21 +175,21 @@ def _write_twin(columns: Sequence[Column], files: MemoryFiles) -> bytes:
 class MemoryFiles(AbstractFileSystem):  # type: ignore[misc]
     """Files in memory, by name, for one DuckDB connection to read."""
 
-    protocol = NAME
-    cachable = False  # fsspec would give every connection the same files
+    cachable = False  # fsspec would give every twin the same files
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str) -> None:
         super().__init__()
+        self.protocol = protocol
         self.content: dict[str, bytes] = {}
 
     def info(self, path: str, **_: Any) -> dict[str, object]:
-        name = self._strip_protocol(path)
+        name = path.rpartition("://")[2]
         if name not in self.content:
             raise FileNotFoundError(path)
         return {"name": name, "size": len(self.content[name]), "type": "file"}
 
     def open(self, path: str, *_: Any, **__: Any) -> io.BytesIO:
-        name = self._strip_protocol(path)
+        name = path.rpartition("://")[2]
         if name not in self.content:
             raise FileNotFoundError(path)
         return io.BytesIO(self.content[name])

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.change import Column, TableId
-from cdc.source import frames, twin
+from cdc.source import frames
 from cdc.source.log import parse_log_header
+from cdc.source.twin import Twin
 
 COLUMNS = (
     Column("id", "UUID"),
@@ -81,9 +82,10 @@ def test_inserted_rows_come_out_as_they_went_in_and_in_their_order(
     writer: Writer, reader: duckdb.DuckDBPyConnection
 ) -> None:
     writer.insert(*range(10))
-    with twin.Twin(reader, COLUMNS).attached(writer.payloads()) as decoded:
+    made = Twin(reader, COLUMNS)
+    with made.attached(writer.payloads()) as decoded:
         assert (decoded.inserts, decoded.deletes, decoded.values, decoded.nulls) == (True, False, (), ())
-        rows = reader.execute(f"FROM {twin.INSERTS}").fetchall()
+        rows = reader.execute(f"FROM {made.inserts}").fetchall()
     assert rows == writer.connection.execute("FROM trades").fetchall()
 
 
@@ -94,23 +96,24 @@ def test_deletes_and_updates_come_out_by_row_id_with_the_newest_value_last(
     writer.connection.execute("UPDATE trades SET price = 1.5 WHERE seq IN (2, 3)")
     writer.connection.execute("UPDATE trades SET price = 2.5, state = 'FILLED' WHERE seq = 3")
     writer.connection.execute("DELETE FROM trades WHERE seq IN (0, 9)")
-    with twin.Twin(reader, COLUMNS).attached(writer.payloads()) as decoded:
+    made = Twin(reader, COLUMNS)
+    with made.attached(writer.payloads()) as decoded:
         assert (decoded.inserts, decoded.deletes, decoded.values) == (True, True, (3, 4))
-        assert reader.execute(f"FROM {twin.DELETES}").fetchall() == [(0,), (9,)]
-        prices = reader.execute(f"SELECT row_id, value::DOUBLE FROM {twin.values(3)}").fetchall()
-        states = reader.execute(f"SELECT row_id, value FROM {twin.values(4)}").fetchall()
+        assert reader.execute(f"FROM {made.deletes}").fetchall() == [(0,), (9,)]
+        prices = reader.execute(f"SELECT row_id, value::DOUBLE FROM {made.values(3)}").fetchall()
+        states = reader.execute(f"SELECT row_id, value FROM {made.values(4)}").fetchall()
     assert prices == [(2, 1.5), (3, 1.5), (3, 2.5)]
     assert states == [(3, "FILLED")]
 
 
 def test_a_twin_serves_any_number_of_rounds(writer: Writer, reader: duckdb.DuckDBPyConnection) -> None:
-    made = twin.Twin(reader, COLUMNS)
+    made = Twin(reader, COLUMNS)
     seen = 0
     for round_number in range(5):
         writer.insert(round_number, round_number + 100)
         payloads = writer.payloads()
         with made.attached(payloads[seen:]):
-            seqs = reader.execute(f"SELECT seq FROM {twin.INSERTS}").fetchall()
+            seqs = reader.execute(f"SELECT seq FROM {made.inserts}").fetchall()
         assert seqs == [(round_number,), (round_number + 100,)]
         seen = len(payloads)
 
@@ -132,10 +135,11 @@ def test_an_update_to_null_and_back_comes_out_as_null_flags(
     writer.connection.execute("UPDATE trades SET price = NULL WHERE seq = 0")
     writer.connection.execute("UPDATE trades SET price = NULL WHERE seq = 1")
     writer.connection.execute("UPDATE trades SET price = 7 WHERE seq = 1")
-    with twin.Twin(reader, COLUMNS).attached(writer.payloads()) as decoded:
+    made = Twin(reader, COLUMNS)
+    with made.attached(writer.payloads()) as decoded:
         assert decoded.nulls == (3,)
-        flags = reader.execute(f"SELECT row_id, value IS NULL FROM {twin.nulls(3)}").fetchall()
-        last = reader.execute(f"SELECT last(value) FROM {twin.values(3)} WHERE row_id = 1").fetchone()
+        flags = reader.execute(f"SELECT row_id, value IS NULL FROM {made.nulls(3)}").fetchall()
+        last = reader.execute(f"SELECT last(value) FROM {made.values(3)} WHERE row_id = 1").fetchone()
     assert dict(flags) == {0: True, 1: False}
     assert last is not None
     assert last[0] == 7
@@ -146,7 +150,7 @@ def test_an_update_inside_a_struct_is_not_understood_rather_than_misread(
 ) -> None:
     writer.insert(1)
     writer.connection.execute("UPDATE trades SET pair = {a: 5, b: 'z'}")
-    made = twin.Twin(reader, COLUMNS)
+    made = Twin(reader, COLUMNS)
     with pytest.raises(frames.NotUnderstood, match=r"column path \[7, "), made.attached(writer.payloads()):
         pass
 
