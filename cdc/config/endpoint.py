@@ -26,6 +26,8 @@ _SCHEMES: dict[str, tuple[Kind, bool, int]] = {
     "chdb": ("embedded", False, 0),
 }
 
+_NOT_A_URL = "its host or port is not valid, or a password in it is not percent-encoded"
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -73,15 +75,15 @@ def parse_endpoint(url: str) -> Endpoint:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # its text quotes the URL, password and all
-        raise _refuse(
-            "an endpoint URL", "its host or port is not valid, or a password in it is not percent-encoded"
-        ) from None
+        raise _refuse("an endpoint URL", _NOT_A_URL) from None
     shown = f"{parts.scheme}://{parts.hostname or ''}"
     if parts.scheme not in _SCHEMES:
         raise _refuse(shown, f"unknown scheme {parts.scheme!r}")
+    kind, secure, default_port = _SCHEMES[parts.scheme]
+    if kind != "embedded" and "@" in parts.path + parts.query + parts.fragment:
+        raise _refuse("an endpoint URL", _NOT_A_URL)  # a "/" in the password ended the host early
     if parts.query or parts.fragment:
         raise _refuse(shown, "an endpoint takes no ?options; they belong in [target]")
-    kind, secure, default_port = _SCHEMES[parts.scheme]
     if kind == "embedded":
         return _embedded(shown, unquote(parts.netloc), unquote(parts.path))
     if not parts.hostname:
