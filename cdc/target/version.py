@@ -80,6 +80,11 @@ class ServerVersion:
         return self.at_least(21, 12)
 
     @property
+    def has_nested_tuple(self) -> bool:
+        """A Tuple with names inside another type; before, Array(Tuple) was taken for Nested and split up."""
+        return self.at_least(21, 1)
+
+    @property
     def has_date32(self) -> bool:
         return self.at_least(21, 9)
 

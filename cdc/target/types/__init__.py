@@ -20,7 +20,6 @@ __all__ = ["Buffer", "Codec", "ColumnCodec", "Mask", "Rejected", "column_codec"]
 _SINGLE: dict[str, Callable[[], Codec]] = {
     "UUID": Uuid,
     "BIT": Bits,
-    "INTERVAL": Interval,
     "TIME WITH TIME ZONE": TimeTz,
 }
 _FAMILIES: dict[str, Callable[[str, ServerVersion], Codec]] = {
@@ -60,7 +59,12 @@ def column_codec(column: Column, server: ServerVersion) -> ColumnCodec:
     except ValueError as error:
         raise refuse(column.name, column.type, str(error), _LEAVE_OUT) from error
     codec = _codec(column, kind, server)
-    return ColumnCodec(column, codec.nullable() if column.nullable else codec)
+    if column.nullable:
+        codec = codec.nullable()
+    if not server.has_nested_tuple and codec.clickhouse_type.startswith("Array(Tuple("):
+        # Such a server would split this column into one for each element. A Tuple of one has the same bytes.
+        codec.clickhouse_type = f"Tuple({codec.clickhouse_type})"
+    return ColumnCodec(column, codec)
 
 
 def _codec(column: Column, kind: DuckType, server: ServerVersion) -> Codec:
@@ -69,6 +73,8 @@ def _codec(column: Column, kind: DuckType, server: ServerVersion) -> Codec:
         return _FAMILIES[kind.name](kind.name, server)
     if kind.name in _SINGLE:
         return _SINGLE[kind.name]()
+    if kind.name == "INTERVAL":
+        return Interval(server)
     if kind.name == "DECIMAL":
         return Decimal(*kind.numbers)
     if kind.name == "ENUM":
@@ -84,6 +90,7 @@ def _nested(column: Column, kind: DuckType, server: ServerVersion) -> Codec:
         raise refuse(column.name, column.type, "a Tuple's element cannot be named null", _LEAVE_OUT)
     inner = [_codec(column, member, server) for member in kind.types]
     optional = [codec.nullable() for codec in inner]
+    named = server.has_nested_tuple
     match kind.name:
         case "LIST":
             return ArrayOf(optional[0])
@@ -91,10 +98,10 @@ def _nested(column: Column, kind: DuckType, server: ServerVersion) -> Codec:
             return ArrayOf(optional[0], kind.numbers[0])
         case "MAP":
             as_map = server.has_map and kind.types[0].name in _MAP_KEYS
-            return MapOf(inner[0], optional[1], as_map=as_map)
+            return MapOf(inner[0], optional[1], as_map=as_map, named=named)
         case "UNION":
-            return UnionOf(names, optional)
+            return UnionOf(names, optional, named=named)
         case "TUPLE":
             return TupleOf([f"element{at + 1}" for at in range(len(names))], optional, named=False)
         case _:
-            return TupleOf(names, optional)
+            return TupleOf(names, optional, named=named)

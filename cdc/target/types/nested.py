@@ -19,6 +19,7 @@ from cdc.target.native.strings import decode_strings, encode_strings
 from cdc.target.quote import quote_element
 from cdc.target.types.codec import Buffer, Codec, Mask, Rejected, validity, values
 from cdc.target.types.storage import bare_type, dressed
+from cdc.target.types.text import Text
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
@@ -96,14 +97,9 @@ class ArrayOf(Compound):
 class TupleOf(Compound):
     """`Tuple(name T, …)`: the elements' columns in turn. DuckDB's STRUCT, and TUPLE without names."""
 
-    def __init__(self, names: Sequence[str], elements: Sequence[Codec], *, named: bool = True) -> None:
+    def __init__(self, names: Sequence[str], elements: Sequence[Codec], *, named: bool) -> None:
         self.elements = tuple(elements)
-        pairs = zip(names, self.elements, strict=True)
-        inside = (
-            f"{quote_element(name)} {element.clickhouse_type}" if named else element.clickhouse_type
-            for name, element in pairs
-        )
-        self.clickhouse_type = f"Tuple({', '.join(inside)})"
+        self.clickhouse_type = _tuple_type(names if named else (), elements)
         self.arrow_type = pa.struct(
             [(name, element.arrow_type) for name, element in zip(names, self.elements, strict=True)]
         )
@@ -133,8 +129,8 @@ class TupleOf(Compound):
 class MapOf(ArrayOf):
     """`Map(K, V)`, or `Array(Tuple(key K, value V))`, which has the same bytes and takes any key."""
 
-    def __init__(self, key: Codec, value: Codec, *, as_map: bool) -> None:
-        super().__init__(TupleOf(("key", "value"), (key, value)))
+    def __init__(self, key: Codec, value: Codec, *, as_map: bool, named: bool) -> None:
+        super().__init__(TupleOf(("key", "value"), (key, value), named=named))
         self.arrow_type = pa.map_(key.arrow_type, value.arrow_type)
         self.note = self.inner.note
         if as_map:
@@ -147,17 +143,13 @@ class UnionOf(Codec):
     Arrow's union has no NULL of its own, so DuckDB delivers a NULL union as its first member being NULL.
     """
 
-    def __init__(self, names: Sequence[str], members: Sequence[Codec]) -> None:
+    def __init__(self, names: Sequence[str], members: Sequence[Codec], *, named: bool) -> None:
         self.names = tuple(names)
         self.members = tuple(members)
         tag = "tag"
         while tag in self.names:
             tag += "_"
-        types = (
-            f"{quote_element(name)} {member.clickhouse_type}"
-            for name, member in zip(names, members, strict=True)
-        )
-        self.clickhouse_type = f"Tuple({tag} String, {', '.join(types)})"
+        self.clickhouse_type = _tuple_type((tag, *names) if named else (), (Text("VARCHAR"), *members))
         fields = [pa.field(name, member.arrow_type) for name, member in zip(names, members, strict=True)]
         self.arrow_type = pa.sparse_union(fields)
         self.note = f"{tag} names the member in use; a NULL union is its first member being NULL"
@@ -183,6 +175,14 @@ class UnionOf(Codec):
         codes = pc.index_in(tags, pa.array(self.names)).cast(pa.int8())
         members = [member.decode(reader, rows) for member in self.members]
         return pa.UnionArray.from_sparse(codes, members, list(self.names))
+
+
+def _tuple_type(names: Sequence[str], elements: Sequence[Codec]) -> str:
+    """The Tuple of `elements`, named if there are `names`."""
+    types = [element.clickhouse_type for element in elements]
+    if names:
+        types = [f"{quote_element(name)} {kind}" for name, kind in zip(names, types, strict=True)]
+    return f"Tuple({', '.join(types)})"
 
 
 def _lengths(array: pa.Array) -> npt.NDArray[Any]:

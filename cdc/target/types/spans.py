@@ -17,6 +17,7 @@ from cdc.target.types.nested import Compound
 
 if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
+    from cdc.target.version import ServerVersion
 
 _PARTS = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 
@@ -24,9 +25,12 @@ _PARTS = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 class Interval(Compound):
     """Months, days and microseconds, as DuckDB keeps them; it exports the last as nanoseconds."""
 
-    clickhouse_type = "Tuple(months Int32, days Int32, microseconds Int64)"
     arrow_type = pa.month_day_nano_interval()
-    note = "its three parts"
+    note = "its months, days and microseconds"
+
+    def __init__(self, server: ServerVersion) -> None:
+        named = "Tuple(months Int32, days Int32, microseconds Int64)"
+        self.clickhouse_type = named if server.has_nested_tuple else "Tuple(Int32, Int32, Int64)"
 
     def encode(self, array: pa.Array) -> list[Buffer]:
         parts = settled(array, _PARTS)
