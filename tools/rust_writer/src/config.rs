@@ -175,7 +175,7 @@ impl Settings {
 
 fn parse(text: &str) -> Result<Document, String> {
     let document: Document = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         format!("line {line}: {}. Correct it.", error.message().replace('\n', " "))
     })?;
     if document.database.read_only {
@@ -203,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_line() {
+    fn an_unknown_key_is_named_with_its_line_and_the_known_ones() {
         let problem = parse("[database]\npath = 'x'\n[performance]\nmax_thread = 4\n").unwrap_err();
-        assert!(problem.contains("line 4") && problem.contains("max_thread"), "{problem}");
+        assert!(problem.contains("line 4: ") && problem.contains("`max_threads`"), "{problem}");
     }
 
     #[test]

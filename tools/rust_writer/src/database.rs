@@ -1,7 +1,7 @@
 //! How the writer talks to DuckDB: the few calls of its C API that a writer needs, made safe.
 //!
-//! One connection, values in, whole numbers and UUIDs out. Everything that must be released is released by `Drop`,
-//! in a panic too: a transaction that was not committed is rolled back, the file is closed, its lock let go.
+//! One connection, values in, whole numbers and UUIDs out. What must be released is released by `Drop`, in a
+//! panic too: a transaction that was not committed is rolled back, the file is closed, its lock let go.
 
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
@@ -138,7 +138,7 @@ impl Database {
     pub fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
         let sql = c_string(sql)?;
         let mut statement = Statement { handle: ptr::null_mut(), _database: self };
-        // SAFETY: the connection is open; a statement that failed still carries its error until it is destroyed.
+        // SAFETY: the connection is open; a statement that failed carries its error until it is destroyed.
         unsafe {
             if ffi::duckdb_prepare(self.connection, sql.as_ptr(), &mut statement.handle) != ffi::DuckDBSuccess
             {
@@ -168,7 +168,7 @@ impl Database {
 
     fn query(&self, sql: &str) -> Result<Rows> {
         let sql = c_string(sql)?;
-        // SAFETY: an all-zero result is what DuckDB expects to fill; it is destroyed by `Rows`, failed or not.
+        // SAFETY: an all-zero result is what DuckDB fills; it is destroyed by `Rows`, failed or not.
         unsafe {
             let mut result = Rows(std::mem::zeroed());
             if ffi::duckdb_query(self.connection, sql.as_ptr(), &mut result.0) != ffi::DuckDBSuccess {
@@ -287,7 +287,7 @@ impl Appender<'_> {
 
 impl Drop for Appender<'_> {
     fn drop(&mut self) {
-        // Rows that were not flushed would be flushed here; the transaction around them is rolled back all the same.
+        // This flushes rows that were not; the transaction around them is rolled back all the same.
         // SAFETY: accepts null, destroyed once.
         let _flushed = unsafe { ffi::duckdb_appender_destroy(&mut self.handle) };
     }

@@ -1,7 +1,7 @@
 //! Who writes the DuckDB file in production's place: a process that trades, in Rust. [W1-W4]
 //!
-//! The same job as tools/reference_writer.py, under the same configuration file: it holds the file's lock, buffers
-//! 100 rows, commits them in one transaction, beats a heartbeat, and stops cleanly on SIGTERM and SIGINT.
+//! The same job as tools/reference_writer.py, under the same configuration file: it holds the file's lock,
+//! buffers 100 rows, commits them in one transaction, beats a heartbeat, and stops cleanly on SIGTERM and SIGINT.
 
 mod config;
 mod database;
@@ -43,8 +43,8 @@ fn run(options: &Options) -> Result<(), String> {
     let settings = Settings::load(options, |name| std::env::var(name).ok())?;
     let log = Log::open(&settings.logging)?;
     let result = trade(options, &settings, &log);
-    if let Err(problem) = &result {
-        log.error(problem);
+    if let (Err(problem), Some(_)) = (&result, &settings.logging.log_path) {
+        log.error(problem); // besides stderr, where `main` says it
     }
     result
 }
@@ -82,7 +82,7 @@ fn trade(options: &Options, settings: &Settings, log: &Log) -> Result<(), String
             continue;
         }
         writer.commit(count, share(count, options.updates)).map_err(stopped)?;
-        // DuckDB refuses while another transaction is active; that is worth one line, not one for each commit.
+        // DuckDB refuses while another transaction is active; that is worth one line, not many.
         let refused = writer.bound_wal().err().map(|error| format!("the log is past its bound: {error}"));
         if let Some(text) = refused.as_ref().filter(|_| fault.is_none()) {
             log.warn(text);
@@ -116,7 +116,8 @@ fn share(count: u64, part: f64) -> u64 {
 /// Replaces the heartbeat file in one step; times are seconds since 1970.
 fn beat_heart(path: &Path, tally: Tally) -> Result<(), String> {
     let text = format!(
-        "{{\"pid\": {}, \"time\": {:.6}, \"rows\": {}, \"updated\": {}, \"commits\": {}, \"last_seq\": {}, \"last_commit\": {:.6}}}\n",
+        "{{\"pid\": {}, \"time\": {:.6}, \"rows\": {}, \"updated\": {}, \"commits\": {}, \
+         \"last_seq\": {}, \"last_commit\": {:.6}}}\n",
         std::process::id(),
         now_ns() as f64 / 1e9,
         tally.rows,

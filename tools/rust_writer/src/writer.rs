@@ -13,7 +13,8 @@ const TABLES: &str = "
         broker_id INTEGER PRIMARY KEY, name VARCHAR NOT NULL, updated_at TIMESTAMP_NS NOT NULL);
     CREATE SEQUENCE IF NOT EXISTS trade_seq;
     CREATE TABLE IF NOT EXISTS trades (
-        trade_id UUID PRIMARY KEY, seq BIGINT NOT NULL, broker_id INTEGER NOT NULL REFERENCES brokers (broker_id),
+        trade_id UUID PRIMARY KEY, seq BIGINT NOT NULL,
+        broker_id INTEGER NOT NULL REFERENCES brokers (broker_id),
         symbol VARCHAR NOT NULL, side VARCHAR NOT NULL, quantity BIGINT NOT NULL, filled BIGINT NOT NULL,
         price DECIMAL(18, 6) NOT NULL, status VARCHAR NOT NULL,
         executed_at TIMESTAMP_NS NOT NULL, updated_at TIMESTAMP_NS NOT NULL);";
@@ -197,7 +198,7 @@ mod tests {
         }
         let database = open(&settings, quiet).unwrap();
         let found = database
-            .rows("SELECT count(*), count(DISTINCT trade_id), max(seq), count(*) FILTER (status <> 'NEW') FROM trades")
+            .rows("SELECT count(*), count(DISTINCT trade_id), max(seq), count_if(status <> 'NEW')::BIGINT FROM trades")
             .unwrap();
         assert_eq!(found, [[200, 200, 200, 50]]);
     }
