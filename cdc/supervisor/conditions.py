@@ -32,11 +32,6 @@ FILE_UNCHECKED = AlertKind(
     Severity.CRITICAL,
     "Run the check by hand to see why it cannot run; 'cdc ctl start NAME' starts the program without it.",
 )
-CEILING = AlertKind(
-    "memory_ceiling_missing",
-    Severity.WARNING,
-    "Memory is watched, not enforced: delegate a control group to the supervisor (systemd: Delegate=yes).",
-)
 DISK_SPACE = AlertKind(
     "disk_space",
     Severity.CRITICAL,

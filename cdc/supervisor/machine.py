@@ -240,6 +240,11 @@ class Machine:
         """Seconds until the next start, in BACKOFF."""
         return max(0.0, self._until - now) if self.state is State.BACKOFF else None
 
+    @property
+    def to_be_stopped(self) -> bool:
+        """It is being stopped, and not to be started again."""
+        return self.state is State.STOPPING and self._then is _Then.STOP
+
     def _end(self, then: _Then, now: float, reason: str) -> Actions:
         self._then = then
         self._until = now + self.config.grace_sec
