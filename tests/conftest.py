@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clickhouse import Certificates, ClickHouseServer, make_certificates, running_server
+from tests.support.modern.fixture import modern_database, modern_server  # noqa: F401
 
 
 @pytest.fixture(scope="session")
