@@ -1,0 +1,17 @@
+"""The DuckDB side: reads the committed rows of a file that another process is writing, without its lock."""
+
+from __future__ import annotations
+
+from cdc.source.database import DuckDbSource, open_source
+from cdc.source.layout import CorruptHeader, NotDuckDb, TruncatedFile, UnknownVersion
+from cdc.source.snapshot import Snapshot
+
+__all__ = [
+    "CorruptHeader",
+    "DuckDbSource",
+    "NotDuckDb",
+    "Snapshot",
+    "TruncatedFile",
+    "UnknownVersion",
+    "open_source",
+]

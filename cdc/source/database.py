@@ -1,0 +1,171 @@
+"""The source as the replicator and the commands see it: one DuckDB file, opened once, read in snapshots."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from cdc.change import Position, TablePlan, TableSchema
+from cdc.clock import Clock, SystemClock
+from cdc.source.pin import Pinner
+from cdc.source.ranges import plan_boundaries, read_range
+from cdc.source.reader import SnapshotReader
+from cdc.source.session import Memory, Session
+from cdc.source.snapshot import Snapshot, Snapshots
+from cdc.source.watch import Watch
+
+DEFAULT_SKEW_SECONDS = 60.0
+DEFAULT_POLL_SECONDS = 1.0
+
+
+class DuckDbSource:
+    """One DuckDB file. Its methods may be called from several threads; a reader belongs to one."""
+
+    def __init__(
+        self,
+        pinner: Pinner,
+        session: Session,
+        snapshots: Snapshots,
+        watch: Watch,
+        clock: Clock,
+        max_skew_seconds: float,
+    ) -> None:
+        self._pinner = pinner
+        self._session = session
+        self._snapshots = snapshots
+        self._watch = watch
+        self._clock = clock
+        self._max_skew_seconds = max_skew_seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"DuckDbSource({self._pinner.path}, {self.identity})"
+
+    @property
+    def path(self) -> Path:
+        return self._pinner.path
+
+    @property
+    def identity(self) -> str:
+        """The database's identifier, or what stands for it in files without one."""
+        return self._pinner.identity
+
+    @property
+    def superseded(self) -> int:
+        """How many snapshots a checkpoint has overtaken so far."""
+        return self._snapshots.superseded
+
+    def tables(self) -> Sequence[TableSchema]:
+        """Every table of the newest snapshot.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        return self._snapshots.run(Snapshot.tables)
+
+    def position(self) -> Position:
+        """The newest committed position, from headers alone.
+
+        Raises:
+            SourceError: the file cannot be read.
+            SourceReplaced: it is no longer the database it was.
+        """
+        return self._pinner.position()
+
+    def open(self, plan: TablePlan) -> SnapshotReader:
+        """A reader of one table, for one thread.
+
+        Raises:
+            SourceError: the plan asks for what cannot be done with its columns' types.
+        """
+        return SnapshotReader(plan, self._snapshots, self._session, self._clock, self._max_skew_seconds)
+
+    def snapshot(self) -> Snapshot:
+        """The newest committed state, to be closed soon: it lasts until the writer's next checkpoint.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        return self._snapshots.take()
+
+    def rows(self, plan: TablePlan, low: str | None, high: str | None) -> pa.RecordBatchReader:
+        """The plan's columns of all rows with `low <= watermark < high`, by watermark and key.
+
+        None leaves an end open; rows without a watermark are read when both are None. The rows are of one
+        snapshot.
+
+        Raises:
+            SnapshotSuperseded: a checkpoint came in between; also while the rows are read.
+            SourceError: the file cannot be read, or its table does not match the plan.
+        """
+        return read_range(self._snapshots.take(), plan, low, high)
+
+    def boundaries(self, plan: TablePlan, ranges: int) -> tuple[str, ...]:
+        """At most `ranges - 1` watermarks, in order, that cut the table into ranges of about equal rows.
+
+        Raises:
+            SourceError: the file cannot be read, or its table does not match the plan.
+        """
+        return self._snapshots.run(lambda snapshot: plan_boundaries(snapshot, plan, ranges))
+
+    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+        """Wait until the position differs from `since`; False if the time passed or `wake` was called.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        return self._watch.wait(since, timeout_seconds)
+
+    def wake(self) -> None:
+        """End every `wait` now, and those to come, and every retry, from any thread."""
+        self._snapshots.ending = True
+        self._watch.wake()
+
+    def close(self) -> None:
+        self._watch.close()
+        self._snapshots.close()
+        self._session.close()
+
+
+def open_source(
+    path: Path | str,
+    *,
+    memory_limit_mb: int = 512,
+    threads: int = 2,
+    encryption_key: str | None = None,
+    direct: bool | None = None,
+    max_skew_seconds: float = DEFAULT_SKEW_SECONDS,
+    poll_seconds: float = DEFAULT_POLL_SECONDS,
+    clock: Clock | None = None,
+) -> DuckDbSource:
+    """Open the DuckDB file at `path` for reading, whether or not a writer holds it.
+
+    Args:
+        direct: open the file through DuckDB itself, for as long as a read takes and only while no writer
+            holds it; False reads beside the writer. None chooses: direct on Windows, where a writer does
+            not share its file.
+        max_skew_seconds: how far past now a time watermark may lie and still move the mark.
+        poll_seconds: the longest pause between two looks at the file, should its directory not notify.
+
+    Raises:
+        SourceError: there is no such file, it is no DuckDB database, or a newer one.
+    """
+    clock = clock or SystemClock()
+    pinner = Pinner(Path(path), clock)
+    session = Session(Memory(memory_limit_mb, threads), encryption_key)
+    use_direct = sys.platform == "win32" if direct is None else direct
+    snapshots = Snapshots(pinner, session, clock, direct=use_direct)
+    watch = Watch(pinner, clock, poll_seconds)
+    return DuckDbSource(pinner, session, snapshots, watch, clock, max_skew_seconds)

@@ -1,0 +1,382 @@
+"""Which bytes, of three files that another process is writing, make one consistent view?
+
+The two database headers are a sequence lock: a checkpoint writes only into free blocks, then switches by
+writing one header. Bytes that were read while the headers were the pinned ones are bytes of that checkpoint.
+The logs are append-only up to their committed end for as long as the headers stand. So a `Pin` is the
+headers, and an open descriptor and a length for each log; every read is checked against the headers after it.
+
+Descriptors are opened read-only and shared, no lock is taken, and nothing is written: the writer cannot
+notice. (POSIX drops a process's own locks on a file when any of its descriptors closes: do not pin a file
+that this very process has open for writing.)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cdc.change import Position
+from cdc.clock import Clock
+from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
+from cdc.source.layout import (
+    HEADER_SIZE,
+    HEADERS_SIZE,
+    CorruptHeader,
+    Headers,
+    TruncatedFile,
+    parse_headers,
+)
+from cdc.source.log import LogEnd, LogWalk, reader_at
+
+LOG = ".wal"
+CHECKPOINT_LOG = ".wal.checkpoint"
+"""What commits are written to while a checkpoint runs (DuckDB 2.0); it then replaces the log."""
+
+_ATTEMPTS = 200
+"""Looks until all files stand still. One takes less than a millisecond, as does a header's write."""
+_PAUSE_SECONDS = 0.002
+_ENCRYPTED_EPOCH = 1_735_689_600
+"""2025-01-01: see `_encrypted_iteration`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedLog:
+    """A log's descriptor, and how much of it belongs to the view."""
+
+    file: int
+    size: int
+
+
+class Pin:
+    """A consistent view of the file and its logs; reads raise once a checkpoint has overtaken it."""
+
+    def __init__(
+        self,
+        path: Path,
+        raw_headers: bytes,
+        headers: Headers,
+        position: Position,
+        file: int,
+        logs: dict[str, PinnedLog],
+        opened: tuple[int, ...],
+    ) -> None:
+        self.path = path
+        self.headers = headers
+        self.position = position
+        self.logs = logs
+        self.superseded = False
+        self._raw = raw_headers
+        self._file = file
+        self._opened = opened
+        self._lock = threading.Lock()  # os.read on a shared descriptor, where there is no pread
+        self._read_at = reader_at(file)
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "superseded" if self.superseded else "closed" if self._closed else "current"
+        return f"Pin({self.path} at {self.position}, {state})"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the database file at this moment."""
+        return os.fstat(self._file).st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes of the database file from `offset`; fewer at its end.
+
+        Raises:
+            SnapshotSuperseded: the headers are no longer those pinned.
+        """
+        if offset + size <= HEADERS_SIZE:
+            return self._raw[offset : offset + size]
+        with self._lock:
+            data = self._read_at(offset, size)
+        self.verify()
+        return data
+
+    def read_log(self, suffix: str) -> bytes:
+        """The whole of the pinned log.
+
+        Raises:
+            SnapshotSuperseded: the headers are no longer those pinned.
+        """
+        log = self.logs[suffix]
+        data = reader_at(log.file)(0, log.size)
+        self.verify()
+        return data
+
+    def verify(self) -> None:
+        """Compare the headers with those pinned.
+
+        Raises:
+            SnapshotSuperseded: they differ.
+        """
+        if not self.superseded:
+            with self._lock:
+                now = self._read_at(HEADER_SIZE, HEADERS_SIZE - HEADER_SIZE)
+            self.superseded = now != self._raw[HEADER_SIZE:]
+        if self.superseded:
+            raise SnapshotSuperseded(
+                "read", self.path, "a checkpoint overtook the snapshot", "Take a new snapshot"
+            )
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            for file in self._opened:
+                os.close(file)
+
+
+class Pinner:
+    """Takes pins of one database, and knows its newest position for the price of a few small reads.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._raw: bytes = b""
+        self._headers: Headers | None = None
+        self._walks: dict[str, LogWalk] = {}
+        self._newest = Position(0, 0)
+        self._encrypted_since = 0
+        self._encrypted_seen: tuple[bytes, int | None] = (b"", None)
+        self.identity = ""
+        with self.pin() as pin:
+            self.headers = pin.headers
+
+    def position(self) -> Position:
+        """The newest committed position.
+
+        Raises:
+            SourceError: the file cannot be read, or is no longer the same database.
+        """
+        with self.pin() as pin:
+            return pin.position
+
+    def pin(self, *, logs: bool = True) -> Pin:
+        """A pin of the newest committed state, to be closed by the caller; without `logs`, of the newest
+        checkpoint alone.
+
+        Raises:
+            SourceError: the file cannot be read, or is no longer the same database.
+        """
+        never = threading.Event()
+        problem: SourceError | None = None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._clock.wait(never, _PAUSE_SECONDS if problem else 0.0)
+            try:
+                with self._lock:
+                    pin = self._try_pin()
+            except (CorruptHeader, TruncatedFile) as error:
+                problem = error  # as if it were being written just now
+                continue
+            if pin is not None:
+                if not logs:
+                    pin.logs.clear()
+                return pin
+            problem = None
+        raise problem or SourceError(
+            "read",
+            self.path,
+            f"its headers or its log changed during each of {_ATTEMPTS} looks",
+            "Lower the writer's rate of checkpoints",
+            meaning=Meaning.RETRY,
+        )
+
+    def _try_pin(self) -> Pin | None:
+        """A pin, or None when something moved while it was taken."""
+        opened: list[int] = []
+        try:
+            pin = self._pinned(opened)
+        except BaseException:
+            _close(opened)
+            raise
+        if pin is None:
+            _close(opened)
+        return pin
+
+    def _pinned(self, opened: list[int]) -> Pin | None:
+        file = _open(self.path, opened)
+        if file is None:
+            raise SourceError(
+                "open",
+                self.path,
+                "there is no such file",
+                "Start the writer, or correct [database] path",
+                meaning=Meaning.RETRY,
+            )
+        read_at = reader_at(file)
+        raw = read_at(0, HEADERS_SIZE)
+        headers = self._parse(raw)
+        identity = _identity(headers, file)
+        log = _open(_beside(self.path, LOG), opened)
+        checkpoint_log = _open(_beside(self.path, CHECKPOINT_LOG), opened)
+        fresh = raw != self._raw
+        log_end = self._look(LOG, log, fresh)
+        checkpoint_end = self._look(CHECKPOINT_LOG, checkpoint_log, fresh)
+        still = (
+            read_at(0, HEADERS_SIZE) == raw
+            and _same(log, _beside(self.path, LOG))
+            and _same(checkpoint_log, _beside(self.path, CHECKPOINT_LOG))
+        )
+        if not still:
+            self._walks.clear()
+            return None
+        if headers.active is not None:
+            iteration = headers.active.iteration
+        else:
+            iteration = self._encrypted_iteration(file, (raw, log_end.header.iteration if log_end else None))
+        self._raw, self._headers = raw, headers
+        logs, offset = self._logs(headers, (log, log_end), (checkpoint_log, checkpoint_end))
+        position = Position(iteration, offset)
+        self._verify_same(identity, position)
+        return Pin(self.path, raw, headers, position, file, logs, tuple(opened))
+
+    def _parse(self, raw: bytes) -> Headers:
+        if self._headers is not None and raw == self._raw:
+            return self._headers
+        return parse_headers(raw, self.path)
+
+    def _look(self, suffix: str, file: int | None, fresh: bool) -> LogEnd | None:
+        """Where the log ends; `fresh` starts over, for after a checkpoint the same file is another log."""
+        if file is None:
+            self._walks.pop(suffix, None)
+            return None
+        status = os.fstat(file)
+        file_id, read_at = (status.st_dev, status.st_ino), reader_at(file)
+        walk = self._walks.get(suffix)
+        if fresh or walk is None or not walk.belongs(file_id, status.st_size, read_at):
+            walk = self._walks[suffix] = LogWalk(file_id, read_at(0, 512))
+        end = walk.look(status.st_size, read_at)
+        if not walk.belongs(file_id, os.fstat(file).st_size, read_at):  # emptied while it was walked
+            del self._walks[suffix]
+        return end
+
+    def _logs(
+        self,
+        headers: Headers,
+        log: tuple[int | None, LogEnd | None],
+        checkpoint_log: tuple[int | None, LogEnd | None],
+    ) -> tuple[dict[str, PinnedLog], int]:
+        """What a replay is to find under each name, and the committed bytes of that."""
+        (file, end), (checkpoint_file, checkpoint_end) = log, checkpoint_log
+        if file is None or end is None:
+            return {}, 0
+        following = None
+        if checkpoint_file is not None and checkpoint_end is not None:
+            following = PinnedLog(checkpoint_file, checkpoint_end.end)
+        if _spent(headers, end):
+            self._walks.pop(LOG, None)  # DuckDB 1.x will empty this very file
+            if following is None or checkpoint_end is None:
+                return {}, 0
+            return {LOG: following}, checkpoint_end.committed
+        logs = {LOG: PinnedLog(file, end.end)} if end.end else {}
+        if following is None or checkpoint_end is None or (end.marker is None and not headers.encrypted):
+            return logs, end.committed
+        logs[CHECKPOINT_LOG] = following
+        # A writer that recovers from a crash appends the one's frames to the other, without its header.
+        frames = max(0, checkpoint_end.committed - checkpoint_end.header.size)
+        return logs, end.committed + frames
+
+    def _encrypted_iteration(self, file: int, seen: tuple[bytes, int | None]) -> int:
+        """A stand-in for an iteration nobody can read without the key: seconds of the file's last change.
+
+        It grows with each change of the headers, and of the iteration that the log follows; across restarts,
+        as long as the clock does.
+        """
+        if seen != self._encrypted_seen:
+            seconds = int(os.fstat(file).st_mtime) - _ENCRYPTED_EPOCH
+            self._encrypted_since = max(self._encrypted_since + 1, seconds)
+            self._encrypted_seen = seen
+        return self._encrypted_since
+
+    def _verify_same(self, identity: str, position: Position) -> None:
+        if self.identity and identity != self.identity:
+            raise SourceReplaced(
+                "follow",
+                self.path,
+                f"another database took its place (it was {self.identity}, and is {identity})",
+                "Restart to replicate the new one from its beginning, or put the old file back",
+            )
+        if position < self._newest:
+            raise SourceReplaced(
+                "follow",
+                self.path,
+                f"it went back from position {self._newest} to {position}: an older copy took its place",
+                "Reset the watermarks of its tables, or put the newer file back, and restart",
+            )
+        self.identity, self._newest = identity, position
+
+
+def _spent(headers: Headers, log: LogEnd) -> bool:
+    """Whether the checkpoint in the file already holds everything in the log."""
+    if headers.active is None:
+        return False
+    if log.header.iteration is not None:
+        return log.header.iteration < headers.active.iteration
+    return log.marker is not None and log.marker == headers.active.meta_block
+
+
+def _identity(headers: Headers, file: int) -> str:
+    """The database's identifier; in files of 1.x, which have none, the file's own number in its file system.
+
+    A copy of such a file is therefore another source. Where the system knows a file's birth it is part of
+    the number, for numbers are used again.
+    """
+    if headers.identifier is not None:
+        return headers.identifier
+    status = os.fstat(file)
+    birth = getattr(status, "st_birthtime", None)
+    return f"file-{status.st_ino:x}" + (f"-{birth:.0f}" if birth is not None else "")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _open(path: Path, opened: list[int]) -> int | None:
+    """A descriptor for reading, noted in `opened`; None if there is no such file."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SourceError(
+            "open",
+            path,
+            error.strerror or str(error),
+            "Let this user read the file; on Windows, wait until its writer closes it",
+            meaning=Meaning.RETRY,
+        ) from error
+    opened.append(file)
+    return file
+
+
+def _same(file: int | None, path: Path) -> bool:
+    """Whether `path` still names the open file, or still nothing."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return file is None
+    return file is not None and os.path.samestat(status, os.fstat(file))
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)

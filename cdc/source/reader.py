@@ -1,0 +1,236 @@
+"""Reads one table past its mark, in watermark order: what is new, what is late, and at first everything.
+
+A read that follows the previous one takes one snapshot and one query from the mark less the overlap on. A
+first read, or one that a checkpoint overtook, is cut into pieces, each of which may have its own snapshot; a
+piece that is overtaken is halved, one that succeeds is followed by a larger one, so that a busy writer slows
+reading down and never stops it. After the pieces, the end is read once more from the overlap before it: rows
+that were committed late while the pieces were read are found there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from cdc.change import Batch, BatchLimits, Mark, TablePlan
+from cdc.clock import Clock
+from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.source.batching import rebatch
+from cdc.source.marking import Marking
+from cdc.source.quote import identifier, qualified
+from cdc.source.ranges import Range, Selection, columns, cut, order
+from cdc.source.session import Session
+from cdc.source.snapshot import Snapshot, Snapshots
+from cdc.source.versions import check_version_column, row_versions
+from cdc.source.window import HASH, Window, hash_of
+
+PIECE_ROWS = 50_000
+"""Rows of the least piece: some 20 ms of reading, where writers checkpoint every 100 ms at the worst."""
+_FIRST_PIECES = 4
+_MOST_PIECES = 20
+"""Pieces read at once: a million rows, sorted in memory."""
+_MOVES = "__cdc_moves"
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a read stands: the mark so far, and how batches are made."""
+
+    mark: Mark | None
+    limits: BatchLimits
+    seen_at: float
+
+
+class SnapshotReader:
+    """Reads one table through snapshots. For one thread; a context manager is not needed, `close` is."""
+
+    def __init__(
+        self,
+        plan: TablePlan,
+        snapshots: Snapshots,
+        session: Session,
+        clock: Clock,
+        max_skew_seconds: float,
+        piece_rows: int = PIECE_ROWS,
+    ) -> None:
+        check_version_column(plan)
+        self._plan = plan
+        self._snapshots = snapshots
+        self._clock = clock
+        self._marking = Marking(plan, max_skew_seconds)
+        self._piece_rows = piece_rows
+        self._session = session
+        self._connection = session.cursor()
+        self._window = Window(plan)
+        self._unacknowledged: dict[int, tuple[Batch, pa.RecordBatch]] = {}
+        self._followed = False
+
+    def __repr__(self) -> str:
+        return f"SnapshotReader({self._plan.table}, {len(self._window)} rows in the window)"
+
+    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+        """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
+
+        A row already acknowledged in its present state is not repeated within this reader's life. The
+        iterator ends when the newest snapshot has no more rows. A superseded snapshot is retried inside.
+        Rows without a watermark, or with one too far in the future, are delivered and do not move the mark.
+
+        Raises:
+            SourceError: the source cannot be read, or its table no longer matches the plan.
+        """
+        self._unacknowledged.clear()
+        standing = _Standing(after, limits, self._clock.monotonic())
+        low = self._low(after)
+        self._window.sweep(low, self._connection)
+        in_pieces = not self._followed
+        while True:
+            if in_pieces:
+                low, standing = yield from self._pieces(low, standing)
+            try:
+                with self._snapshots.take() as snapshot:
+                    standing = yield from self._stream(snapshot, Range(low=low), standing, low)
+                    if self._plan.watermark.nullable:
+                        yield from self._stream(snapshot, None, standing, low)
+            except SnapshotSuperseded as error:
+                self._snapshots.overtaken(error)
+                in_pieces = True
+                continue
+            self._followed = True
+            return
+
+    def acknowledged(self, batch: Batch) -> None:
+        """`batch` is in the target: its rows need not be read again while they stay as they are.
+
+        Raises:
+            SourceError: the rows within the overlap outgrew their bound.
+        """
+        found = self._unacknowledged.pop(id(batch), None)
+        if found is not None:
+            self._window.add(found[1])
+
+    def rows_behind(self, after: Mark | None) -> int:
+        """Rows of the newest snapshot past `after`, for the status.
+
+        Raises:
+            SourceError: the source cannot be read.
+        """
+        selection = Selection(self._plan)
+        where = selection.within(Range(after=after))
+
+        def count(snapshot: Snapshot) -> int:
+            table = qualified(snapshot.database, self._plan.table)
+            return snapshot.single(f"SELECT count(*) FROM {table} WHERE {where}", selection.parameters)
+
+        return self._snapshots.run(count)
+
+    def close(self) -> None:
+        self._unacknowledged.clear()
+        self._connection.close()
+
+    def _low(self, mark: Mark | None) -> str | None:
+        return None if mark is None else self._marking.low(mark.watermark, self._connection)
+
+    def _pieces(
+        self, low: str | None, standing: _Standing
+    ) -> Generator[Batch, None, tuple[str | None, _Standing]]:
+        """The rows from `low` to near the end, in pieces; answers where to read on from."""
+        places = self._snapshots.run(lambda snapshot: cut(snapshot, self._plan, low, self._piece_rows))
+        if not places:
+            return low, standing
+        end = self._low(places[-1])
+        done, width = 0, _FIRST_PIECES
+        while done < len(places):
+            width = min(width, len(places) - done)
+            bounds = Range(
+                low=low if done == 0 else None,
+                after=places[done - 1] if done else None,
+                upto=places[done + width - 1],
+            )
+            try:
+                with self._snapshots.take() as snapshot:
+                    standing = yield from self._stream(snapshot, bounds, standing, end)
+            except SnapshotSuperseded as error:
+                self._snapshots.overtaken(error)
+                width = max(1, width // 2)
+                continue
+            done += width
+            width = min(2 * width, _MOST_PIECES)
+        return end, standing
+
+    def _stream(
+        self, snapshot: Snapshot, bounds: Range | None, standing: _Standing, remember_from: str | None
+    ) -> Generator[Batch, None, _Standing]:
+        """Batches of the rows within `bounds`, or of those without a watermark if it is None.
+
+        Rows from `remember_from` on get a hash, by which they are known once they are acknowledged.
+        """
+        sql, parameters = self._select(snapshot, bounds, standing.mark, remember_from)
+        found = snapshot.stream(sql, parameters, standing.limits.rows)
+        self._check(found.types)
+        for rows in rebatch(found.batches, standing.limits):
+            batch, standing = self._batch(rows, snapshot, standing)
+            yield batch
+        return standing
+
+    def _select(
+        self, snapshot: Snapshot, bounds: Range | None, mark: Mark | None, remember_from: str | None
+    ) -> tuple[str, list[str]]:
+        plan, selection = self._plan, Selection(self._plan)
+        column = identifier(plan.watermark.name)
+        hashed, moves = hash_of(plan), "FALSE"
+        if bounds is not None:
+            if remember_from is not None and bounds.low != remember_from:
+                start = selection.value(remember_from, plan.watermark.type)
+                hashed = f"CASE WHEN {column} >= {start} THEN {hashed} END"
+            moves = selection.past(mark)
+            latest = self._marking.latest(self._clock.wall())
+            if latest is not None:
+                moves += f" AND {column} <= {selection.value(latest, plan.watermark.type)}"
+        where = f"{selection.filter()} AND {column} IS NULL" if bounds is None else selection.within(bounds)
+        rows = (
+            f"SELECT {columns(plan)}, coalesce({moves}, FALSE) AS {_MOVES}, {hashed} AS {HASH} "
+            f"FROM {qualified(snapshot.database, plan.table)} WHERE {where}"
+        )
+        return f"{self._window.unsent(rows, snapshot.cursor)} ORDER BY {order(plan)}", selection.parameters
+
+    def _check(self, found: dict[str, str]) -> None:
+        """Raises:
+        SourceError: the delivered columns have other types than the plan says.
+        """
+        for column in self._plan.columns:
+            if found.get(column.name) != column.type:
+                raise SourceError(
+                    "read",
+                    self._plan.table,
+                    f"its column {column.name} was {column.type} and is {found.get(column.name, 'gone')}",
+                    "Compare with `cdc schema diff`, then apply the change or correct the configuration",
+                )
+
+    def _batch(
+        self, rows: pa.RecordBatch, snapshot: Snapshot, standing: _Standing
+    ) -> tuple[Batch, _Standing]:
+        delivered = rows.select(list(self._plan.column_names))
+        moving = np.flatnonzero(rows.column(_MOVES).to_numpy(zero_copy_only=False))
+        mark = self._mark(delivered.slice(int(moving[-1]), 1)) if len(moving) else None
+        batch = Batch(
+            plan=self._plan,
+            rows=delivered,
+            versions=row_versions(delivered, self._plan, snapshot.position),
+            mark=mark,
+            position=snapshot.position,
+            seen_at=standing.seen_at,
+        )
+        self._unacknowledged[id(batch)] = batch, self._window.columns(rows)
+        return batch, _Standing(mark or standing.mark, standing.limits, standing.seen_at)
+
+    def _mark(self, row: pa.RecordBatch) -> Mark:
+        """The place of the one `row`, in DuckDB's own text."""
+        names = (self._plan.watermark.name, *self._plan.key)
+        texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in names)
+        self._connection.register("cdc_row", row.select(list(dict.fromkeys(names))))
+        [found] = self._connection.execute(f"SELECT {texts} FROM cdc_row").fetchall()
+        self._connection.unregister("cdc_row")
+        return Mark(found[0], tuple(found[1:]))

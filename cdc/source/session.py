@@ -1,0 +1,153 @@
+"""The one in-memory DuckDB that every snapshot is attached to, for opening one costs more than a snapshot.
+
+It sets what all readers rely on: UTC, lossless Arrow types, a bound on memory, no extension from a network.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from cdc.errors import SourceError
+from cdc.source.livefs import LiveFileSystem
+from cdc.source.pin import Pin
+from cdc.source.quote import identifier, literal
+
+READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError)
+"""What reading through DuckDB may raise: its own errors, and those of the Arrow stream and the filesystem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bounds of the in-memory DuckDB."""
+
+    limit_mb: int = 512
+    threads: int = 2
+
+
+class Session:
+    """A kept in-memory connection. Safe to use from several threads, each with a cursor of its own."""
+
+    def __init__(self, memory: Memory, encryption_key: str | None = None) -> None:
+        self._memory = memory
+        self._key = encryption_key
+        self._lock = threading.Lock()
+        self._files = LiveFileSystem()
+        self._spill = Path(tempfile.gettempdir()) / f"cdc-{id(self):x}"
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._generation = 0
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of one thread's own to the same in-memory database."""
+        with self._lock:
+            return self._connected().cursor()
+
+    def attach(self, pin: Pin, path: str | None = None) -> str:
+        """Attach what `pin` shows, or the file at `path` itself, read-only; the database's name.
+
+        Raises:
+            SnapshotSuperseded: a checkpoint came in between.
+            SourceError: DuckDB cannot read the database.
+        """
+        number, live_path = self._files.add(pin)
+        name = f"source_{number}"
+        options = ["READ_ONLY"]
+        if pin.headers.encrypted:
+            options += [f"ENCRYPTION_KEY {literal(self._required_key(pin))}"]
+            options += [f"ENCRYPTION_CIPHER {literal(pin.headers.cipher or 'GCM')}"]
+        try:
+            with self._lock, self.translated(pin, "attach"):
+                self._connected().execute(
+                    f"ATTACH {literal(path or live_path)} AS {identifier(name)} ({', '.join(options)})"
+                )
+        except SourceError:
+            self._files.remove(number)
+            raise
+        return name
+
+    def detach(self, name: str) -> None:
+        """Detach what `attach` named. The session starts afresh if DuckDB refuses: nothing may stay open."""
+        with self._lock:
+            try:
+                if self._connection is not None:
+                    self._connection.execute(f"DETACH DATABASE IF EXISTS {identifier(name)}")
+            except duckdb.Error:
+                self._disconnect()
+            self._files.remove(int(name.removeprefix("source_")))
+
+    @contextmanager
+    def translated(self, pin: Pin, operation: str) -> Iterator[None]:
+        """Turn what DuckDB raises within into what it means.
+
+        Whatever fails once the pin is superseded failed because of that: DuckDB then sees missing bytes, and
+        reports them in many ways.
+
+        Raises:
+            SnapshotSuperseded, SourceError: instead of DuckDB's and Arrow's errors.
+        """
+        try:
+            yield
+        except READ_ERRORS as error:
+            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+                self._disconnect()
+            pin.verify()
+            raise SourceError(operation, pin.path, self._without_key(str(error)), _remedy(error)) from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._disconnect()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    def _connected(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            connection = duckdb.connect(
+                config={
+                    "memory_limit": f"{self._memory.limit_mb}MB",
+                    "threads": self._memory.threads,
+                    "temp_directory": str(self._spill),
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                    "arrow_lossless_conversion": True,
+                    "produce_arrow_string_view": False,
+                    "preserve_insertion_order": False,
+                }
+            )
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            connection.register_filesystem(self._files)
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _required_key(self, pin: Pin) -> str:
+        if self._key is None:
+            raise SourceError(
+                "open",
+                pin.path,
+                "it is encrypted, and no key is given",
+                "Put the key into [database] encryption_key in secrets.toml",
+            )
+        return self._key
+
+    def _without_key(self, message: str) -> str:
+        line = " ".join(message.split())
+        return line.replace(literal(self._key), "'***'").replace(self._key, "***") if self._key else line
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "Raise [performance] cache_size_mb"
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException | duckdb.ParserException):
+        return "Correct the columns, the filter or the query"
+    return "Check the file with DuckDB itself; restore it if it is damaged"

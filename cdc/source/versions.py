@@ -1,0 +1,51 @@
+"""Which version has each row? Its version column as a UInt64 that keeps the order, or where it was read.
+
+Signed integers are offset by 2**63, dates and timestamps by the same over their native integer (days, or
+units since 1970); unsigned integers stand as they are. NULL is version 0, older than every other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from cdc.change import Position, TablePlan
+from cdc.errors import SourceError
+
+_UNSIGNED = {"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+_SIGNED = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
+_TIMES = {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"}
+
+
+def check_version_column(plan: TablePlan) -> None:
+    """Raises:
+    SourceError: the version column's type has no order within 64 bits.
+    """
+    column = next((column for column in plan.columns if column.name == plan.version), None)
+    if plan.version is None:
+        return
+    if column is None or column.type not in _UNSIGNED | _SIGNED | _TIMES:
+        raise SourceError(
+            "replicate",
+            plan.table,
+            f"its version column {plan.version} is "
+            + (f"a {column.type}" if column else "not among its columns"),
+            "Choose a column of at most 64 bits: an integer, a date or a timestamp",
+        )
+
+
+def row_versions(rows: pa.RecordBatch, plan: TablePlan, position: Position) -> pa.UInt64Array:
+    """A version for each of `rows`, which were read at `position`."""
+    if plan.version is None:
+        return pa.array(np.full(rows.num_rows, position.as_version(), dtype=np.uint64))
+    column = rows.column(plan.version)
+    kind = next(column.type for column in plan.columns if column.name == plan.version)
+    if kind in _UNSIGNED:
+        values = column.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
+        return pa.array(values.astype(np.uint64))
+    native = column.cast(pa.int32()).cast(pa.int64()) if kind == "DATE" else column.cast(pa.int64())
+    values = native.fill_null(0).to_numpy(zero_copy_only=False)
+    versions = values.view(np.uint64) ^ np.uint64(1 << 63)
+    if column.null_count:
+        versions = np.where(column.is_valid().to_numpy(zero_copy_only=False), versions, np.uint64(0))
+    return pa.array(versions)

@@ -1,0 +1,139 @@
+"""Has the source changed? Notified by the file system where it can, and by looking where it cannot.
+
+A notification only ends a wait early: what is true is the position, read from the headers and the log. So a
+lost notification costs time, never rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+from cdc.change import Position
+from cdc.clock import Clock
+from cdc.source.pin import CHECKPOINT_LOG, LOG, Pinner
+
+SHORTEST_POLL_SECONDS = 0.005
+"""After a change without notifications: the next one is probably near."""
+_GROWTH = 1.3
+"""How much longer each fruitless look makes the next pause: from the shortest to a second in 21 looks."""
+
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileModifiedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileClosedEvent,
+]
+"""Changes only: our own opening and closing of the files must not wake us."""
+
+
+class Watch:
+    """Waits for a change of position. Safe to use from several threads.
+
+    Args:
+        poll_seconds: the longest pause between two looks.
+        notify: whether to ask the file system; False looks only.
+    """
+
+    def __init__(self, pinner: Pinner, clock: Clock, poll_seconds: float, *, notify: bool = True) -> None:
+        self._pinner = pinner
+        self._clock = clock
+        self._longest = poll_seconds
+        self._pause = min(SHORTEST_POLL_SECONDS, poll_seconds)
+        self._guard = threading.Lock()
+        self._waiting: set[threading.Event] = set()
+        self._woken = threading.Event()
+        self._observer: Any = self._observed() if notify else None
+
+    @property
+    def notified(self) -> bool:
+        """Whether the file system tells of changes."""
+        return self._observer is not None and self._observer.is_alive()
+
+    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+        """Wait until the position differs from `since`; False if the time passed or `wake` was called.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        deadline = self._clock.monotonic() + timeout_seconds
+        changed = threading.Event()
+        with self._guard:
+            self._waiting.add(changed)
+        try:
+            while not self._woken.is_set():
+                changed.clear()
+                if self._pinner.position() != since:
+                    self._pause = min(SHORTEST_POLL_SECONDS, self._longest)
+                    return True
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    return False
+                if self._woken.is_set():  # between the loop's question and `clear`
+                    return False
+                self._clock.wait(changed, min(left, self._next_pause()))
+            return False
+        finally:
+            with self._guard:
+                self._waiting.discard(changed)
+
+    def wake(self) -> None:
+        """End every `wait` now, and those to come."""
+        self._woken.set()
+        self._tell()
+
+    def close(self) -> None:
+        self.wake()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+
+    def _next_pause(self) -> float:
+        if self.notified:
+            return self._longest
+        self._pause = min(self._pause * _GROWTH, self._longest)
+        return self._pause
+
+    def _tell(self) -> None:
+        with self._guard:
+            for changed in self._waiting:
+                changed.set()
+
+    def _observed(self) -> Any:
+        """A running observer of the directory, or None where the system offers no watches."""
+        path = self._pinner.path.absolute()
+        observer = Observer()
+        handler = _Handler({path.name, path.name + LOG, path.name + CHECKPOINT_LOG}, self._tell)
+        try:
+            observer.schedule(handler, str(path.parent), event_filter=_EVENTS)
+            observer.start()
+        except OSError:  # no inotify, or none left: looking does without
+            return None
+        return observer
+
+
+class _Handler(FileSystemEventHandler):
+    """Passes on what concerns one of `names`."""
+
+    def __init__(self, names: set[str], tell: Any) -> None:
+        self._names = names
+        self._tell = tell
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        for path in (event.src_path, event.dest_path):
+            name = path.decode(errors="replace") if isinstance(path, bytes) else path
+            if name.replace("\\", "/").rsplit("/", 1)[-1] in self._names:
+                self._tell()
+                return

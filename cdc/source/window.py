@@ -1,0 +1,94 @@
+"""Which rows of the overlap window are already in the target, as they are now?
+
+Each read goes back by the overlap, so most of what it finds was sent before. A row counts as sent when its
+key and the hash of all its delivered columns are known from an acknowledged batch: a changed row has another.
+The hash is DuckDB's, 64 bits, compared under the same key only. Values that SQL calls equal hash alike.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from cdc.change import TablePlan
+from cdc.errors import SourceError
+from cdc.source.quote import identifier
+
+HASH = "__cdc_hash"
+MAX_BYTES = 256 << 20
+"""What the window may hold: 9 million rows with a UUID as key and a timestamp."""
+_SLACK_ROWS = 10_000
+"""Rows that may have left the window before it is worth sweeping them out."""
+_TABLE = "cdc_window"
+
+
+def hash_of(plan: TablePlan) -> str:
+    """The SQL of a row's hash over all delivered columns."""
+    return f"hash({', '.join(_hashed(column.name, column.type) for column in plan.columns)})"
+
+
+def _hashed(name: str, kind: str) -> str:
+    # 30 days and 1 month are equal and hash alike, and are different values all the same.
+    return f"CAST({identifier(name)} AS VARCHAR)" if kind == "INTERVAL" else identifier(name)
+
+
+class Window:
+    """Acknowledged rows from the window's low end on, as an Arrow table of watermark, key and hash."""
+
+    def __init__(self, plan: TablePlan, max_bytes: int = MAX_BYTES) -> None:
+        self._plan = plan
+        self._max_bytes = max_bytes
+        self._rows: pa.Table | None = None
+        self._swept = 0
+
+    def __len__(self) -> int:
+        return self._rows.num_rows if self._rows is not None else 0
+
+    def columns(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """What of `rows`, which have the column `HASH`, the window needs; rows without a hash are outside."""
+        names = dict.fromkeys((self._plan.watermark.name, *self._plan.key, HASH))
+        kept = rows.select(list(names))
+        return kept.filter(kept.column(HASH).is_valid()) if kept.column(HASH).null_count else kept
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        """Note `rows`, as `columns` gave them, as sent.
+
+        Raises:
+            SourceError: the window outgrew its bound.
+        """
+        if not rows.num_rows:
+            return
+        new = pa.Table.from_batches([rows])
+        self._rows = new if self._rows is None else pa.concat_tables([self._rows, new])
+        if self._rows.nbytes > self._max_bytes:
+            raise SourceError(
+                "replicate",
+                self._plan.table,
+                f"{len(self)} rows lie within the overlap or lack a watermark, more than memory allows",
+                "Shorten its overlap, choose a finer watermark, or leave rows without one out by its filter",
+            )
+
+    def sweep(self, low: str | None, connection: duckdb.DuckDBPyConnection) -> None:
+        """Forget the rows below `low`, once enough of them may have gathered."""
+        if self._rows is None or low is None or len(self) < 2 * self._swept + _SLACK_ROWS:
+            return
+        mark = identifier(self._plan.watermark.name)
+        connection.register(_TABLE, self._rows)
+        self._rows = connection.sql(
+            f"SELECT * FROM {_TABLE}"
+            f" WHERE {mark} >= CAST($1 AS {self._plan.watermark.type}) OR {mark} IS NULL",
+            params=[low],
+        ).to_arrow_table()
+        connection.unregister(_TABLE)
+        self._swept = len(self)
+
+    def unsent(self, rows: str, connection: duckdb.DuckDBPyConnection) -> str:
+        """The SQL that leaves out what was sent of `rows`, a SELECT with the column `HASH`."""
+        if not len(self):
+            return rows
+        connection.register(_TABLE, self._rows)
+        same = " AND ".join(
+            f"found.{identifier(name)} IS NOT DISTINCT FROM sent.{identifier(name)}"
+            for name in (*self._plan.key, HASH)
+        )
+        return f"SELECT * FROM ({rows}) AS found ANTI JOIN temp.{_TABLE} AS sent ON {same}"
