@@ -64,7 +64,7 @@ def logging_to(
     if config.log_path is not None:
         handlers.append(_file(config, redact))
     lines: queue.Queue[Any] = queue.Queue(QUEUE_LINES)
-    listener = QueueListener(lines, *handlers)
+    listener = _Listener(lines, *handlers)
     entry = _NeverBlocking(lines)
     root = logging.getLogger()
     before = (root.level, list(root.handlers), logging.getLogger("cdc").level)
@@ -77,6 +77,7 @@ def logging_to(
             structlog.stdlib.filter_by_level,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _take_exception,
             RateLimit(clock or SystemClock()),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -173,6 +174,19 @@ class _NeverBlocking(QueueHandler):
     def dropped_line(self, handler: logging.Handler) -> None:
         message = f"{self.dropped} log lines were dropped: the log could not be written fast enough"
         handler.handle(logging.LogRecord("cdc", logging.WARNING, "", 0, message, None, None))
+
+
+class _Listener(QueueListener):
+    def enqueue_sentinel(self) -> None:
+        assert isinstance(self.queue, queue.Queue)
+        self.queue.put(None)  # waits; the standard one raises when the queue is full
+
+
+def _take_exception(_logger: object, _method: str, event: Event) -> Event:
+    """The exception being handled, while still in the thread that handles it."""
+    if event.get("exc_info") is True:
+        event["exc_info"] = sys.exc_info()
+    return event
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):

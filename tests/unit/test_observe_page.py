@@ -1,0 +1,138 @@
+"""The page on loopback."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import pytest
+
+from cdc.config import MetricsConfig
+from cdc.errors import ConfigError
+from cdc.observe import Health, Metrics, Page, Status
+
+
+class Subject:
+    """A replicator whose health is set by the test."""
+
+    def __init__(self) -> None:
+        self.live_health = Health()
+        self.ready_health = Health()
+
+    def render_metrics(self) -> bytes:
+        return Metrics().render()
+
+    def live(self) -> Health:
+        return self.live_health
+
+    def ready(self) -> Health:
+        return self.ready_health
+
+    def status(self) -> Status:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        return Status(
+            state="running",
+            version="1",
+            pid=1,
+            process_start=1,
+            started_at=at,
+            updated_at=at,
+            config="c",
+            source="s",
+            targets=(),
+        )
+
+
+@pytest.fixture
+def subject() -> Subject:
+    return Subject()
+
+
+@pytest.fixture
+def page(subject: Subject) -> Iterator[Page]:
+    with Page(MetricsConfig(port=0), subject) as page:
+        yield page
+
+
+def get(page: Page, path: str, method: str = "GET") -> tuple[int, str, bytes]:
+    where = urlsplit(page.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Content-Type"], answer.read()
+    finally:
+        connection.close()
+
+
+def test_metrics_are_served_as_prometheus_reads_them(page: Page) -> None:
+    status, kind, body = get(page, "/metrics?x=1")
+    assert status == 200
+    assert kind.startswith("text/plain; version=")
+    assert b"cdc_build_info{" in body
+
+
+def test_a_replicator_that_is_well_is_live_and_ready(page: Page) -> None:
+    assert get(page, "/healthz")[::2] == (200, b"ok\n")
+    assert get(page, "/readyz")[::2] == (200, b"ok\n")
+
+
+def test_what_is_not_well_is_named_line_by_line(page: Page, subject: Subject) -> None:
+    subject.ready_health = Health(("main.a: failed", "main.b: setup"))
+    assert get(page, "/readyz")[::2] == (503, b"main.a: failed\nmain.b: setup\n")
+    assert get(page, "/healthz")[0] == 200
+    subject.live_health = Health(("main.a: nothing heard",))
+    assert get(page, "/healthz")[0] == 503
+
+
+def test_the_status_is_served_as_json(page: Page) -> None:
+    status, kind, body = get(page, "/status")
+    assert (status, kind) == (200, "application/json")
+    assert json.loads(body)["state"] == "running"
+
+
+def test_another_path_is_answered_with_those_there_are(page: Page) -> None:
+    assert get(page, "/")[::2] == (404, b"/metrics /healthz /readyz /status\n")
+
+
+def test_a_head_request_has_no_body(page: Page) -> None:
+    assert get(page, "/healthz", "HEAD")[::2] == (200, b"")
+
+
+def test_only_reading_is_possible(page: Page) -> None:
+    assert get(page, "/status", "POST")[0] == 501
+
+
+def test_a_port_in_use_is_a_configuration_error_with_the_remedy(page: Page, subject: Subject) -> None:
+    port = urlsplit(page.url).port or 0
+    with (
+        pytest.raises(ConfigError, match=r"metrics\.port, 0 for any"),
+        Page(MetricsConfig(port=port), subject),
+    ):
+        raise AssertionError("two pages on one port")
+
+
+def test_the_end_waits_for_no_client_and_frees_the_port(subject: Subject) -> None:
+    with Page(MetricsConfig(port=0), subject) as page:
+        port = urlsplit(page.url).port or 0
+        idle = socket.create_connection(("127.0.0.1", port))  # says nothing
+        assert get(page, "/healthz")[0] == 200
+    idle.close()
+    with Page(MetricsConfig(port=port), subject) as page:
+        assert get(page, "/healthz")[0] == 200
+    assert [thread.name for thread in threading.enumerate() if thread.name == "metrics page"] == []
+
+
+def test_many_clients_are_served_at_once(page: Page) -> None:
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda: answers.append(get(page, "/metrics")[0])) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 16
