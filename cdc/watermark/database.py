@@ -16,6 +16,11 @@ from typing import Any, Literal, Self
 from cdc.errors import Meaning, StateError
 from cdc.watermark import schema
 
+
+class StoreDamaged(StateError):
+    """The file is not what was written to it; it can only be set aside."""
+
+
 Mode = Literal["create", "write", "read"]
 
 BUSY_SECONDS = 5.0
@@ -28,10 +33,10 @@ class Database:
     """The store's file and one connection, which threads take in turn. A context manager."""
 
     def __init__(self, path: Path, mode: Mode, failed_table: str) -> None:
-        """Open the file; "create" makes a missing one and checks the whole of an existing one.
+        """Open the file; "create" makes or updates it, and checks the whole of an existing one.
 
         Raises:
-            StateError: if it is missing, damaged, of a newer version, or may not be opened.
+            StateError: if it is missing, damaged, of another version, or may not be opened.
             ConfigError: if `failed_table` cannot be a name.
         """
         schema.check_failed_table(failed_table)
@@ -59,7 +64,7 @@ class Database:
             )
         try:
             with self._translated("open"):
-                self._prepare(failed_table, check=mode == "create")
+                self._prepare(failed_table, create=mode == "create")
         except BaseException:
             self._connection.close()
             raise
@@ -108,19 +113,20 @@ class Database:
                         self._connection.execute("ROLLBACK")
                 raise
 
-    def _prepare(self, failed_table: str, *, check: bool) -> None:
+    def _prepare(self, failed_table: str, *, create: bool) -> None:
         connection = self._connection
         version = schema.check_version(connection, str(self.path))
-        if self._read_only:
+        if not self._read_only:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise sqlite3.OperationalError(f"the file system does not allow WAL mode (it is {mode})")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
+        if not create:
             if version < schema.VERSION:
                 raise _outdated(self.path, version)
             return
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"the file system does not allow WAL mode (it is {mode})")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
-        if check and version:
+        if version:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise _damaged(self.path, found)
@@ -177,8 +183,8 @@ def _translate(error: sqlite3.Error, verb: str, path: Path) -> StateError:
     return StateError(operation, path, f"SQLite says: {error}", "Report this with the log")
 
 
-def _damaged(path: Path, found: str) -> StateError:
-    return StateError(
+def _damaged(path: Path, found: str) -> StoreDamaged:
+    return StoreDamaged(
         "open the state store",
         path,
         f"it is damaged ({found})",

@@ -10,7 +10,9 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cdc.change import FailedRow, TableId
@@ -61,11 +63,23 @@ class FailedRows:
         """Forget rows: they were delivered, or a person discarded them. Returns how many."""
         return connection.executemany("DELETE FROM failed_rows WHERE id = ?", [(i,) for i in ids]).rowcount
 
-    def due(self, source: str, now: float, limit: int) -> list[FailedRecord]:
-        """Rows to be tried again `now`, the longest due first."""
-        return self._select(
-            "WHERE source = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?", source, now, limit
-        )
+    def salvage(self, damaged: Path) -> int:
+        """Copy what can still be read of a damaged store's failed rows. Returns how many."""
+        rows: list[tuple[Any, ...]] = []
+        with (
+            suppress(sqlite3.Error),  # it is damaged: what was read before the damage is what there is
+            closing(sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+        ):
+            rows.extend(connection.execute(_SALVAGE))
+        with self._database.transaction() as connection:
+            connection.executemany(_RESTORE, rows)
+        return len(rows)
+
+    def due(self, source: str, table: TableId, now: float, limit: int) -> list[FailedRecord]:
+        """Rows of one table to be tried again `now`, the longest due first."""
+        of_table = "WHERE source = ? AND schema_name = ? AND table_name = ?"
+        where = f"{of_table} AND due_at <= ? ORDER BY due_at, id LIMIT ?"
+        return self._select(where, source, table.schema, table.name, now, limit)
 
     def listed(self, table: TableId | None, limit: int) -> list[FailedRecord]:
         """Rows of one table or all, the oldest first."""
@@ -73,6 +87,16 @@ class FailedRows:
             return self._select("ORDER BY id LIMIT ?", limit)
         where = "WHERE schema_name = ? AND table_name = ? ORDER BY id LIMIT ?"
         return self._select(where, table.schema, table.name, limit)
+
+    def count(self, table: TableId | None) -> int:
+        """How many rows one table or all have."""
+        count = "SELECT count(*) FROM failed_rows"
+        if table is None:
+            ((rows,),) = self._database.query(count)
+        else:
+            where = " WHERE schema_name = ? AND table_name = ?"
+            ((rows,),) = self._database.query(count + where, (table.schema, table.name))
+        return int(rows)
 
     def get(self, id_: int) -> FailedRecord | None:
         return next(iter(self._select("WHERE id = ?", id_)), None)
@@ -128,6 +152,17 @@ _ADD = """
         payload = iif(excluded.version >= version, excluded.payload, payload),
         deleted = iif(excluded.version >= version, excluded.deleted, deleted),
         version = max(excluded.version, version)
+"""
+_SALVAGE = """
+    SELECT source, schema_name, table_name, key, content, watermark, reason, attempts,
+           first_at, last_at, due_at, payload, version, deleted
+    FROM failed_rows
+"""
+_RESTORE = """
+    INSERT OR IGNORE INTO failed_rows
+        (source, schema_name, table_name, key, content, watermark, reason, attempts,
+         first_at, last_at, due_at, payload, version, deleted)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AGAIN = """
     UPDATE failed_rows

@@ -111,6 +111,8 @@ class Lease:
         self.release()
 
     def _try(self) -> bool:
+        if self.held:  # the lock counts its acquisitions; one release is to end it
+            return True
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire()

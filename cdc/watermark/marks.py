@@ -167,9 +167,9 @@ class BoundMarks:
             if decision.failed:
                 self._failed.add(connection, self._lease.source, table, decision.failed, now)
 
-    def due(self, limit: int) -> Sequence[FailedRecord]:
-        """Failed rows of this source whose next attempt is due, the longest due first."""
-        return self._failed.due(self._lease.source, self._clock.wall(), limit)
+    def due(self, table: TableId, limit: int) -> Sequence[FailedRecord]:
+        """Failed rows of this table whose next attempt is due, the longest due first."""
+        return self._failed.due(self._lease.source, table, self._clock.wall(), limit)
 
     def retried(self, delivered: Iterable[int], failed: Mapping[int, str]) -> None:
         """Store what became of failed rows that were tried again: ids delivered, and id → reason.

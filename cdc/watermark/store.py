@@ -121,6 +121,10 @@ class Store:
                 ],
             )
 
+    def salvage(self, damaged: Path) -> int:
+        """Take over the failed rows that can still be read in a damaged store. Returns how many."""
+        return self._failed.salvage(damaged)
+
     def failed(self, table: TableId | None = None, *, limit: int = 100) -> list[FailedRecord]:
         """Failed rows of one table or all, the oldest first."""
         return self._failed.listed(table, limit)
@@ -136,13 +140,9 @@ class Store:
             raise StateError("find the failed row", id_, "there is none", "See 'cdc failed list'")
         return record
 
-    def failed_count(self) -> int:
-        ((count,),) = self._database.query("SELECT count(*) FROM failed_rows")
-        return int(count)
-
-    def due(self, source: str, now: float, *, limit: int = 1000) -> list[FailedRecord]:
-        """Failed rows of `source` whose next attempt is due at `now`, the longest due first."""
-        return self._failed.due(source, now, limit)
+    def failed_count(self, table: TableId | None = None) -> int:
+        """How many failed rows one table or all have."""
+        return self._failed.count(table)
 
     def retry(self, ids: Iterable[int] | None) -> int:
         """Make failed rows due now (None: all of them); the replicator sends them again. Returns how many."""
@@ -167,10 +167,13 @@ def open_store(
     mode: Mode = "create",
     clock: Clock | None = None,
 ) -> Store:
-    """The store in the state directory: "create" makes a missing one, "write" and "read" want it to be there.
+    """The store in the state directory.
+
+    "create", for a replicator, makes it or brings it up to date, and gives the failed rows their name;
+    "write" and "read", for commands, want it to be there as it should be.
 
     Raises:
-        StateError: it is missing, damaged, of a newer version, or may not be opened.
+        StateError: it is missing, damaged, of another version, or may not be opened.
         ConfigError: `failed_table` cannot be a name.
     """
     return Store(

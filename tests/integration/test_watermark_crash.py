@@ -10,7 +10,7 @@ from pathlib import Path
 from cdc.change import Mark, TableId
 from cdc.watermark import open_store
 
-KILLS = 20
+KILLS = 12
 REPLICATOR = """
 import sys
 from pathlib import Path
