@@ -95,6 +95,14 @@ class Delivery:
             )
         )
 
+    def place(self, batch: Batch) -> tuple[FailedRow, ...]:
+        """Encode and send `batch` without deciding anything; the rows that cannot be loaded are returned.
+
+        Raises:
+            Stopped, TargetError: as `deliver`.
+        """
+        return self._place(batch, self._target.encode(batch))
+
     def _place(self, batch: Batch, encoded: Encoded) -> tuple[FailedRow, ...]:
         """Deliver what the target takes of the batch; the rows it never will are returned."""
         if not encoded.rows:

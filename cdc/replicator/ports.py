@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from cdc.change import (
     BatchLimits,
     Decision,
     Encoded,
+    FailedRow,
     Mark,
     Position,
     Progress,
@@ -118,8 +119,25 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
+class DueRow(Protocol):
+    """A stored failed row that is to be tried again."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def row(self) -> FailedRow: ...
+
+
 class Marks(Protocol):
     """The watermark store, bound to one source identity, while the lease is held."""
+
+    def describe(self, plan: TablePlan) -> None:
+        """Say which columns the table's mark is of; before it is loaded.
+
+        Raises:
+            StateError: the stored mark is of other columns.
+        """
+        ...
 
     def load(self, table: TableId) -> Progress: ...
 
@@ -128,6 +146,18 @@ class Marks(Protocol):
 
         Raises:
             StateError: it was not stored; nothing of it was.
+        """
+        ...
+
+    def due(self, table: TableId, limit: int) -> Sequence[DueRow]:
+        """Failed rows of the table whose next attempt is due, the longest due first."""
+        ...
+
+    def retried(self, delivered: Iterable[int], failed: Mapping[int, str]) -> None:
+        """Store what became of due rows: the ids delivered, and why the others failed again.
+
+        Raises:
+            StateError: nothing of it was stored.
         """
         ...
 

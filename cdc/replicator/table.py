@@ -17,6 +17,7 @@ from cdc.clock import Clock
 from cdc.errors import CdcError, Meaning
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.delivery import Delivery, Stopped
+from cdc.replicator.failed import retry_due
 from cdc.replicator.pipeline import Pipeline
 from cdc.replicator.ports import Marks, Observer, Source, TableReader, Target
 from cdc.replicator.retry import Backoff
@@ -47,6 +48,8 @@ class Pace:
     """The longest wait for a change: after it the source is read anyway."""
     halted_seconds: float = 60.0
     """How long a halted table waits before it is set up again."""
+    retry_failed_seconds: float = 10.0
+    """How often failed rows are looked for whose next attempt is due."""
 
     @property
     def gap_seconds(self) -> float:
@@ -107,6 +110,7 @@ class TableLoop:
         if self._plan_again is not None and self._setups_failed:
             self._plan = self._plan_again(self._plan)
         target = self._target.open(self._plan)
+        self._marks.describe(self._plan)
         progress = self._marks.load(self._plan.table)
         delivery = Delivery(
             target,
@@ -122,13 +126,14 @@ class TableLoop:
         reader = self._source.open(self._plan)
         try:
             with Pipeline(delivery, str(self._plan.table)) as pipeline:
-                self._follow(reader, pipeline, progress.mark)
+                self._follow(reader, pipeline, delivery, progress.mark)
         finally:
             reader.close()
             target.close()
 
-    def _follow(self, reader: TableReader, pipeline: Pipeline, mark: Mark | None) -> None:
+    def _follow(self, reader: TableReader, pipeline: Pipeline, delivery: Delivery, mark: Mark | None) -> None:
         self._enter(TableState.SNAPSHOT)
+        retry_at = self._clock.monotonic()
         while not self._stop.is_set():
             started = self._clock.monotonic()
             position = self._source.position()  # before the read: a change during it ends the wait below
@@ -142,8 +147,11 @@ class TableLoop:
             self._setups_failed = 0
             self._enter(TableState.RUNNING)
             self._observer.cycle(self._plan.table, 0)
+            if started >= retry_at:
+                retry_due(self._plan, self._marks, delivery)
+                retry_at = started + self._pace.retry_failed_seconds
             self._rest(started + self._pace.gap_seconds - self._clock.monotonic())
-            self._source.wait(position, self._pace.idle_seconds)
+            self._source.wait(position, min(self._pace.idle_seconds, self._pace.retry_failed_seconds))
 
     def _acknowledge(self, reader: TableReader, pipeline: Pipeline, mark: Mark | None) -> Mark | None:
         for batch in pipeline.take_acknowledged():

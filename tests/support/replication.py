@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -180,12 +180,31 @@ class MemoryTargetTable:
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Due:
+    id: int
+    row: FailedRow
+
+
 @dataclass
 class MemoryMarks:
     """Keeps decisions. `refuse` may return an error for one."""
 
     decisions: list[Decision] = field(default_factory=list)
     refuse: Callable[[Decision], CdcError | None] = lambda decision: None
+
+    due_rows: dict[int, FailedRow] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def describe(self, plan: TablePlan) -> None: ...
+
+    def due(self, table: TableId, limit: int) -> list[Due]:
+        return [Due(id_, row) for id_, row in list(self.due_rows.items())[:limit]]
+
+    def retried(self, delivered: Iterable[int], failed: Mapping[int, str]) -> None:
+        for id_ in (*delivered, *failed):
+            del self.due_rows[id_]
+        self.reasons |= failed
 
     def load(self, table: TableId) -> Progress:
         marks = [each.mark for each in self.decisions if each.table == table and each.mark is not None]

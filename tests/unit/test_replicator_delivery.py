@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cdc.errors import Meaning, StateError, TargetError
 from cdc.replicator.breaker import Breaker, BreakerState
 from cdc.replicator.delivery import Delivery, Stopped
+from cdc.replicator.failed import retry_due
 from cdc.replicator.retry import Backoff
 from tests.support.clock import FakeClock
 from tests.support.replication import (
@@ -124,6 +125,26 @@ def test_only_the_bad_rows_fail_and_the_rest_arrives_in_order(poisoned: set[int]
     (decision,) = bench.marks.decisions
     assert decision.mark is not None
     assert (decision.mark.watermark, decision.rows) == ("40", 40 - len(bad))
+
+
+def test_failed_rows_that_are_due_are_sent_again_with_their_own_versions() -> None:
+    bench = Bench()
+    batch = batch_of([1, 2, 3])
+    bench.marks.due_rows = {id_: batch.failed_row(id_ - 10, "it was broken") for id_ in (10, 11, 12)}
+    bench.target.reject = {2}.__contains__
+    assert retry_due(PLAN, bench.marks, bench.delivery) == 2
+    assert bench.target.received() == [1, 3]
+    assert bench.marks.reasons == {11: "not a number I like"}
+    assert bench.marks.decisions == []
+
+
+def test_a_failed_row_of_other_columns_fails_again_and_says_so() -> None:
+    bench = Bench()
+    bench.marks.due_rows = {1: batch_of([1]).failed_row(0, "it was broken")}
+    narrower = replace(PLAN, columns=PLAN.columns[:1])
+    assert retry_due(narrower, bench.marks, bench.delivery) == 0
+    assert bench.target.received() == []
+    assert "no longer those replicated" in bench.marks.reasons[1]
 
 
 def test_three_failures_open_the_breaker_and_an_answer_closes_it() -> None:

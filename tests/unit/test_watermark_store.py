@@ -303,9 +303,9 @@ def test_failed_rows_are_due_by_their_attempts_and_the_last_delay_repeats(
     marks.commit(decision(None, failed_row("a")))
     for delay in (10.0, 30.0, 60.0, 120.0, 120.0):
         clock.now += delay - 1
-        assert marks.due(10) == []
+        assert marks.due(TRADES, 10) == []
         clock.now += 1
-        (record,) = marks.due(10)
+        (record,) = marks.due(TRADES, 10)
         marks.retried([], {record.id: "refused again"})
     assert store.failed()[0].attempts == 6
     assert store.failed()[0].row.reason == "refused again"
@@ -313,13 +313,13 @@ def test_failed_rows_are_due_by_their_attempts_and_the_last_delay_repeats(
 
 def test_a_retried_row_that_was_delivered_is_gone(store: Store, marks: BoundMarks, clock: FakeClock) -> None:
     marks.commit(decision(None, failed_row("a"), failed_row("b")))
-    assert marks.due(10) == []
+    assert marks.due(TRADES, 10) == []
     assert store.retry(None) == 2
-    first, second = marks.due(10)
+    first, second = marks.due(TRADES, 10)
     marks.retried([first.id], {second.id: "still"})
     assert [record.row.key for record in store.failed()] == [("b",)]
     assert store.retry([second.id, 999]) == 1
-    assert [record.id for record in store.due(SOURCE, clock.now)] == [second.id]
+    assert [record.id for record in marks.due(TRADES, 10)] == [second.id]
     assert store.discard([second.id]) == 1
     assert store.failed_count() == 0
     with pytest.raises(StateError, match="cdc failed list"):
