@@ -78,9 +78,10 @@ class Supervision:
 
     def answers(self) -> bool:
         try:
-            return int(self.ask("status")["pid"]) == self.process.pid
+            pid: int = self.ask("status")["pid"]
         except StateError:
             return False
+        return pid == self.process.pid
 
     def ask(self, command: str, name: str = "writer") -> dict[str, Any]:
         return ask(self.directory, {"command": command, "name": name})
@@ -107,7 +108,7 @@ class Supervision:
 
         def restarted() -> bool:
             status = self.status(name)
-            return status["state"] == "running" and status["pid"] != pid
+            return bool(status["state"] == "running" and status["pid"] != pid)
 
         wait_until(restarted, f"{name} was restarted")
         return self.pid(name)

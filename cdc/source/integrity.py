@@ -1,0 +1,255 @@
+"""Is a DuckDB file whole: its headers, every block that its active header reaches, every frame of its log?
+
+What is compared are DuckDB's own checksums (`MainHeader` to `CheckChecksum` in single_file_block_manager.cpp,
+`GetEntryDeserializer` in wal_replay.cpp). A block is reached unless the free list has it. The file may be in
+use: what does not match is looked at again once the headers are known to be those it was read under.
+
+Not checked: what the blocks mean; blocks of an encrypted file, which hold nothing readable without its key;
+and a log written before DuckDB framed it (version 1). A frame cut off at the end of the log is no damage: it
+is a commit that never was, and DuckDB drops it. DuckDB drops as quietly what follows a frame whose size was
+damaged; here that is found by the commits behind it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.source.frames import COMMIT, FRAME_HEADER, checksum, frame, kind
+from cdc.source.layout import (
+    HEADERS_SIZE,
+    CorruptHeader,
+    DatabaseHeader,
+    NotDuckDb,
+    TruncatedFile,
+    parse_headers,
+)
+from cdc.source.log import FRAMED, parse_log_header
+
+NO_POINTER = (1 << 64) - 1
+METADATA_BLOCKS = 64
+"""Metadata blocks in a block (metadata_manager.hpp)."""
+LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
+"""What a writer killed at any moment may leave beside its file (storage_manager.cpp)."""
+ATTEMPTS = 5
+"""A live file may be checkpointed under the check; so often it is begun again."""
+COMMIT_FRAME = frame(bytes((100, 0, COMMIT, 0xFF, 0xFF)))
+"""A commit's marker is always these 21 bytes."""
+PROBLEMS_NAMED = 20
+"""A file that is damaged all over is described well enough by this many places."""
+_WORD_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """What was checked of one file and its logs, and what is wrong, each as a clause for a person."""
+
+    path: Path
+    blocks: int = 0
+    free_blocks: int = 0
+    frames: int = 0
+    problems: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems
+
+
+def check_file(path: Path) -> Integrity:
+    """Check the database at `path` and the logs beside it. A file that does not exist is sound.
+
+    Raises:
+        SourceError: it cannot be read, or changes too fast to be checked.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return _check(path)
+        except SnapshotSuperseded:
+            continue
+    raise SourceError(
+        "check", path, f"it was checkpointed {ATTEMPTS} times during the check", "Check a backup instead"
+    )
+
+
+def _check(path: Path) -> Integrity:
+    try:
+        with path.open("rb") as file:
+            return _check_open(path, file)
+    except FileNotFoundError:
+        return Integrity(path, unchecked=("there is no such file",))
+    except OSError as error:
+        raise SourceError(
+            "check", path, error.strerror or str(error), "Make it readable for this user"
+        ) from error
+
+
+def _check_open(path: Path, file: BufferedReader) -> Integrity:
+    raw = file.read(HEADERS_SIZE)
+    try:
+        headers = parse_headers(raw, path)
+    except (CorruptHeader, TruncatedFile, NotDuckDb) as error:
+        _same_headers(path, file, raw)
+        return Integrity(path, problems=(error.problem,))
+    problems: list[str] = []
+    unchecked: list[str] = []
+    blocks = free = 0
+    if headers.active is None:
+        unchecked.append("its blocks are encrypted")
+    else:
+        try:
+            reader = _Blocks(file, headers.active)
+            reached = reader.reached()
+            blocks, free = len(reached), headers.active.block_count - len(reached)
+            problems += _first(reader.damage(reached))
+        except _Damaged as damaged:
+            problems.append(str(damaged))
+    frames = 0
+    for suffix in LOG_SUFFIXES:
+        log = path.with_name(path.name + suffix)
+        if log.exists():
+            checked = _check_log(log, headers.identifier)
+            frames += checked.frames
+            problems += checked.problems
+            unchecked += checked.unchecked
+    if problems:
+        _same_headers(path, file, raw)
+    return Integrity(path, blocks, free, frames, tuple(problems), tuple(unchecked))
+
+
+def _same_headers(path: Path, file: BufferedReader, raw: bytes) -> None:
+    """Nothing that was seen under `raw` is damage if the headers are others by now."""
+    file.seek(0)
+    if file.read(HEADERS_SIZE) != raw:
+        raise SnapshotSuperseded("check", path, "it was checkpointed meanwhile", "Check it again")
+
+
+class _Damaged(Exception):
+    """The list of blocks to check cannot be had; the message says why."""
+
+
+class _Blocks:
+    """The blocks of one file under one header. Their ids count from 0 behind the headers."""
+
+    def __init__(self, file: BufferedReader, header: DatabaseHeader) -> None:
+        self._file = file
+        self._header = header
+        size = header.block_size
+        if size < 16384 or size & (size - 1):
+            raise _Damaged(f"its block size is {size}")
+        self._buffer = bytearray(size)
+        self._words = np.frombuffer(self._buffer, dtype="<u8")
+        self._products = np.empty(len(self._words) - 1, dtype="<u8")
+
+    def reached(self) -> list[int]:
+        """The ids of the blocks that are not free, ascending."""
+        free = self._free()
+        return [block for block in range(self._header.block_count) if block not in free]
+
+    def damage(self, blocks: list[int]) -> Iterator[str]:
+        """What is wrong with each of `blocks`."""
+        for block in blocks:
+            problem = self._load(block)
+            if problem is not None:
+                yield problem
+
+    def _load(self, block: int) -> str | None:
+        """Read a block into the buffer; what is wrong with it, or None."""
+        start = HEADERS_SIZE + block * self._header.block_size
+        self._file.seek(start)
+        if self._file.readinto(self._buffer) < len(self._buffer):
+            return f"block {block} at byte {start} is cut off by the end of the file"
+        np.multiply(self._words[1:], _WORD_FACTOR, out=self._products)
+        if 5381 ^ int(np.bitwise_xor.reduce(self._products)) != int(self._words[0]):
+            return f"block {block} at byte {start} does not match its checksum"
+        return None
+
+    def _free(self) -> set[int]:
+        """The free list: a count and as many block ids, in a chain of metadata blocks.
+
+        Raises:
+            _Damaged: the chain is broken.
+        """
+        if self._header.free_list == NO_POINTER:
+            return set()
+        stream = self._metadata(self._header.free_list)
+        count = next(stream)
+        if count > self._header.block_count:
+            raise _Damaged(f"its free list claims {count} of {self._header.block_count} blocks")
+        return {next(stream) for _ in range(count)}
+
+    def _metadata(self, pointer: int) -> Iterator[int]:
+        """The 64-bit words behind a metadata pointer: 56 bits of block id, 8 bits of place in the block."""
+        size = (self._header.block_size - 8) // METADATA_BLOCKS // 8
+        seen = set()
+        while pointer != NO_POINTER:
+            block, place = pointer & ((1 << 56) - 1), pointer >> 56
+            if pointer in seen or place >= METADATA_BLOCKS or block >= self._header.block_count:
+                raise _Damaged(f"its free list points to block {block}, place {place}")
+            seen.add(pointer)
+            problem = self._load(block)
+            if problem is not None:
+                raise _Damaged(f"{problem}; it holds the free list")
+            words = self._words[1 + place * size :][:size].tolist()
+            pointer = words[0]
+            yield from words[1:]
+        raise _Damaged("its free list ends too early")
+
+
+def _check_log(path: Path, identifier: str | None) -> Integrity:
+    """The frames of one log."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                return Integrity(path)
+            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
+                return _check_frames(path, mapped, identifier)
+    except (FileNotFoundError, ValueError):  # checkpointed away; emptied before it was mapped
+        return Integrity(path)
+
+
+def _check_frames(path: Path, log: mmap.mmap, identifier: str | None) -> Integrity:
+    header = parse_log_header(log[:512])
+    if header is None:
+        torn = len(log) < 64  # shorter than any header with an identifier: it was being written
+        return (
+            Integrity(path) if torn else Integrity(path, problems=(f"{path.name} does not begin as a log",))
+        )
+    if identifier is not None and header.identifier not in (None, identifier):
+        return Integrity(path, problems=(f"{path.name} belongs to another database",))
+    if header.version != FRAMED:
+        return Integrity(path, unchecked=(f"{path.name} is encrypted or older than frames",))
+    at, committed, frames = header.size, header.size, 0
+    while at + FRAME_HEADER.size <= len(log):
+        size, stored = FRAME_HEADER.unpack_from(log, at)
+        begin = at + FRAME_HEADER.size
+        if begin + size > len(log) and log.find(COMMIT_FRAME, at) < 0:
+            break
+        payload = log[begin : begin + size]
+        if len(payload) < size or checksum(payload) != stored or size < 3:
+            problem = (
+                f"{path.name}: the frame at byte {at} is damaged; commits are whole up to byte {committed}"
+            )
+            return Integrity(path, frames=frames, problems=(problem,))
+        frames += 1
+        at = begin + size
+        if kind(payload) == COMMIT:
+            committed = at
+    return Integrity(path, frames=frames)
+
+
+def _first(problems: Iterator[str]) -> list[str]:
+    named: list[str] = []
+    for problem in problems:
+        if len(named) == PROBLEMS_NAMED:
+            return [*named, "and more"]
+        named.append(problem)
+    return named
