@@ -166,6 +166,11 @@ def verdict_on_code(code: int, text: str = "") -> Verdict:
     return KNOWN[code][1] if code in KNOWN else UNKNOWN
 
 
+def is_of_one_server(code: int | None) -> bool:
+    """Whether another server of the same cluster may succeed where this failed; None: no answer."""
+    return code is None or verdict_on_code(code) in (NETWORK, SLOW, DISK, KEEPER, LEAVING)
+
+
 def verdict_on_status(status: int) -> Verdict:
     """The verdict on an HTTP status that came without a code: from a proxy, or another service."""
     match status:
