@@ -47,7 +47,7 @@ class Report:
         return (
             self.process == "running"
             and self.status is not None
-            and all(item.state not in ("failed", "paused") for item in self.status.tables)
+            and all(item.state not in ("failed", "paused") and not item.error for item in self.status.tables)
         )
 
     def to_json(self, indent: int | None = 2) -> str:

@@ -51,6 +51,15 @@ Overlap = Annotated[
     str, text_like(r"0|[1-9][0-9]{0,17}(ms|s|m|h|d)?", "a count, or a time such as 500ms, 5s, 2m, 1h, 1d")
 ]
 """How far a read goes back: `1000` for one that counts; `500ms`, `5s`, `2m`, `1h`, `1d` for a time."""
+
+
+def _names_a_file(path: Path) -> Path:
+    if path.name in ("", ".", ".."):
+        raise ValueError("write the path of a file")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_names_a_file)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86400)]
 
@@ -64,7 +73,7 @@ class Section(BaseModel):
 class DatabaseConfig(Section):
     """The DuckDB file that another process writes."""
 
-    path: Path
+    path: FilePath
     read_only: Literal[True] = True
     """The replicator never writes to its source; `false` is refused."""
     encryption_key: SecretStr | None = None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -21,7 +19,8 @@ from cdc.change import Progress, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import CdcError
 from cdc.observe.metrics import Metrics, set_or_absent
-from cdc.observe.status import LeftOutTable, Status, TableStatus, write_status
+from cdc.observe.record import TableRecord, as_number, utc
+from cdc.observe.status import LeftOutTable, Status, write_status
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered
 
@@ -40,50 +39,6 @@ class About:
     targets: tuple[str, ...]
     identity: str | None = None
     page: str | None = None
-
-
-@dataclass(slots=True)
-class _Table:
-    """What is known of one table; guarded by the observer's lock. Times are wall clock seconds."""
-
-    name: str
-    target: str
-    since: float
-    state: str = "setup"
-    watermark: str | None = None
-    position: str | None = None
-    rows: int = 0
-    bytes: int = 0
-    batches: int = 0
-    failed_rows: int = 0
-    retries: int = 0
-    lag_seconds: float | None = None
-    rows_behind: int | None = None
-    seconds_behind: float | None = None
-    last_cycle_at: float | None = None
-    error: str | None = None
-    heard_at: float = 0.0
-    """Monotonic: the last event of any kind, or when the wait it announced is over."""
-
-    def status(self) -> TableStatus:
-        return TableStatus(
-            table=self.name,
-            target=self.target,
-            state=self.state,
-            since=_utc(self.since),
-            watermark=self.watermark,
-            position=self.position,
-            rows=self.rows,
-            bytes=self.bytes,
-            batches=self.batches,
-            failed_rows=self.failed_rows,
-            retries=self.retries,
-            lag_seconds=self.lag_seconds,
-            rows_behind=self.rows_behind,
-            seconds_behind=self.seconds_behind,
-            last_cycle_at=None if self.last_cycle_at is None else _utc(self.last_cycle_at),
-            error=self.error,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +79,11 @@ class ReplicationObserver:
         self._clock = clock or SystemClock()
         self._log = structlog.get_logger("cdc.replicator")
         self._lock = threading.Lock()
-        self._tables: dict[TableId, _Table] = {}
+        self._tables: dict[TableId, TableRecord] = {}
         self._left_out: tuple[LeftOutTable, ...] = ()
         self._state: Literal["starting", "running", "stopped"] = "starting"
         self._breaker: Callable[[], str] = lambda: "closed"
+        self._failed_rows: Callable[[], Mapping[TableId, int]] = dict
         self._started_at = self._clock.wall()
         self._process_start = psutil.Process().create_time()
         self._dirty = False
@@ -162,19 +118,22 @@ class ReplicationObserver:
         left_out: Iterable[LeftOut],
         progress: Mapping[TableId, Progress],
         breaker: Callable[[], str] | None = None,
+        failed_rows: Callable[[], Mapping[TableId, int]] | None = None,
     ) -> None:
         """What is about to be replicated, and from where.
 
         Args:
             progress: what the store knows of the tables, for their marks and failed rows.
-            breaker: gives the breaker's state, `closed`, `open` or `half-open`; asked about once a second.
+            breaker: gives the breaker's state: `closed`, `open` or `half-open`.
+            failed_rows: counts the failed rows that are stored; asked before the status is written, by its
+                thread. Between, those of the deliveries are added.
         """
         now, heard_at = self._clock.wall(), self._clock.monotonic()
         left = tuple(LeftOutTable(table=str(item.table), reason=item.reason) for item in left_out)
         with self._lock:
             for plan in plans:
                 known = progress.get(plan.table, Progress())
-                table = _Table(str(plan.table), plan.target, since=now, heard_at=heard_at)
+                table = TableRecord(str(plan.table), plan.target, since=now, heard_at=heard_at)
                 table.failed_rows = known.failed_rows
                 table.watermark = None if known.mark is None else known.mark.watermark
                 self._tables[plan.table] = table
@@ -183,6 +142,7 @@ class ReplicationObserver:
                 set_or_absent(self._metrics.watermark, table.name, as_number(table.watermark))
             self._left_out = left
             self._breaker = breaker or self._breaker
+            self._failed_rows = failed_rows or self._failed_rows
             self._state = "running"
         for item in left:
             self._log.info("table left out", table=item.table, reason=item.reason)
@@ -286,8 +246,8 @@ class ReplicationObserver:
                 version=__version__,
                 pid=os.getpid(),
                 process_start=self._process_start,
-                started_at=_utc(self._started_at),
-                updated_at=_utc(self._clock.wall()),
+                started_at=utc(self._started_at),
+                updated_at=utc(self._clock.wall()),
                 config=self._about.config,
                 source=self._about.source,
                 identity=self._about.identity,
@@ -328,11 +288,11 @@ class ReplicationObserver:
                 )
             )
 
-    def _heard(self, id_: TableId, target: str = "") -> _Table:
+    def _heard(self, id_: TableId, target: str = "") -> TableRecord:
         now = self._clock.monotonic()
         table = self._tables.get(id_)
         if table is None:
-            table = self._tables[id_] = _Table(str(id_), target or id_.name, since=self._clock.wall())
+            table = self._tables[id_] = TableRecord(str(id_), target or id_.name, since=self._clock.wall())
         table.heard_at = now
         return table
 
@@ -356,7 +316,21 @@ class ReplicationObserver:
                 written_at = now
             self._clock.wait(self._urgent, WRITE_SECONDS)
 
+    def _count_failed_rows(self) -> None:
+        """Rows that were retried or discarded are no longer among them, which no event tells."""
+        try:
+            counts = self._failed_rows()
+        except CdcError as error:
+            self._failed("", "failed rows not counted", error)
+            return
+        with self._lock:
+            for id_, count in counts.items():
+                if (table := self._tables.get(id_)) is not None:
+                    table.failed_rows = count
+                    self._metrics.failed_rows.labels(table.name).set(count)
+
     def _write(self) -> None:
+        self._count_failed_rows()
         try:
             write_status(self._path, self.status())
         except OSError as error:  # the replication goes on; the next tick tries again
@@ -368,26 +342,3 @@ class ReplicationObserver:
                 error_class=type(error).__name__,
                 error=str(error),
             )
-
-
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?: (\d{2}:\d{2}:\d{2})(\.\d+)?)?(\+00)?")
-
-
-def as_number(watermark: str | None) -> float | None:
-    """A number as it is, a date or time as seconds since 1970 (UTC), anything else None."""
-    if watermark is None:
-        return None
-    if match := _TIME.fullmatch(watermark):
-        day, time, fraction = match[1], match[2] or "00:00:00", match[3] or ""
-        try:
-            whole = datetime.fromisoformat(f"{day}T{time}+00:00").timestamp()
-        except ValueError:  # DuckDB knows times that Python does not
-            return None
-        return whole + float(f"0{fraction}") if fraction else whole
-    if re.fullmatch(r"-?\d+(\.\d*)?", watermark):
-        return float(watermark)
-    return None
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -259,6 +259,10 @@ def test_the_source_is_never_opened_for_writing(tmp_path: Path) -> None:
     assert "database.read_only = False" in error.problem
 
 
+def test_the_source_must_be_a_file(tmp_path: Path) -> None:
+    assert "write the path of a file" in refused(tmp_path, LEAST.replace("trades.duckdb", "")).problem
+
+
 def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
     problem = refused(tmp_path, LEAST + "batch_size = 0\nlinger_ms = -1\n").problem
     assert "sync.batch_size" in problem

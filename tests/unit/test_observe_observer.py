@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cdc.change import Column, Mark, Position, Progress, TableId, TablePlan
 from cdc.errors import CdcError, TargetError
 from cdc.observe import About, Metrics, ReplicationObserver, read_status
-from cdc.observe.observer import as_number
+from cdc.observe.record import as_number
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Observer
 
@@ -282,6 +282,32 @@ def test_a_status_file_that_cannot_be_written_stops_nothing(
     values = samples(observer)
     assert sum(value for key, value in values.items() if key.startswith("cdc_errors_total")) >= 1
     assert values["cdc_rows_total{main.trades}"] == 5
+
+
+def test_failed_rows_are_those_stored_so_that_retried_ones_are_gone(
+    observer: ReplicationObserver, tmp_path: Path
+) -> None:  # [R1]
+    with observer:
+        observer.begin([plan(TRADES)], [], {}, failed_rows=lambda: {TRADES: 3, LOG: 9})
+        observer.delivered(delivered(failed_rows=50))
+    found = read_status(tmp_path / "state" / "status.json")
+    assert found is not None
+    assert [item.failed_rows for item in found.tables] == [3]
+    assert samples(observer)["cdc_failed_rows{main.trades}"] == 3
+
+
+def test_failed_rows_that_cannot_be_counted_stop_nothing(
+    observer: ReplicationObserver, tmp_path: Path
+) -> None:
+    def damaged() -> dict[TableId, int]:
+        raise CdcError("count", "state.sqlite3", "it is damaged", "Rebuild it")
+
+    with observer:
+        observer.begin([plan(TRADES)], [], {}, failed_rows=damaged)
+        observer.delivered(delivered(failed_rows=1))
+    found = read_status(tmp_path / "state" / "status.json")
+    assert found is not None
+    assert [item.failed_rows for item in found.tables] == [1]
 
 
 def test_events_of_many_threads_are_all_counted(begun: ReplicationObserver) -> None:

@@ -1,0 +1,77 @@
+"""What is known of one replicated table while it is replicated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cdc.observe.status import TableStatus
+
+
+@dataclass(slots=True)
+class TableRecord:
+    """What is known of one table; it changes, under its owner's lock. Times are wall clock seconds."""
+
+    name: str
+    target: str
+    since: float
+    state: str = "setup"
+    watermark: str | None = None
+    position: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    batches: int = 0
+    failed_rows: int = 0
+    retries: int = 0
+    lag_seconds: float | None = None
+    rows_behind: int | None = None
+    seconds_behind: float | None = None
+    last_cycle_at: float | None = None
+    error: str | None = None
+    heard_at: float = 0.0
+    """Monotonic: the last event of any kind, or when the wait it announced is over."""
+
+    def status(self) -> TableStatus:
+        return TableStatus(
+            table=self.name,
+            target=self.target,
+            state=self.state,
+            since=utc(self.since),
+            watermark=self.watermark,
+            position=self.position,
+            rows=self.rows,
+            bytes=self.bytes,
+            batches=self.batches,
+            failed_rows=self.failed_rows,
+            retries=self.retries,
+            lag_seconds=self.lag_seconds,
+            rows_behind=self.rows_behind,
+            seconds_behind=self.seconds_behind,
+            last_cycle_at=None if self.last_cycle_at is None else utc(self.last_cycle_at),
+            error=self.error,
+        )
+
+
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?: (\d{2}:\d{2}:\d{2})(\.\d+)?)?(\+00)?")
+
+
+def as_number(watermark: str | None) -> float | None:
+    """A number as it is, a date or time as seconds since 1970 (UTC), anything else None."""
+    if watermark is None:
+        return None
+    if match := _TIME.fullmatch(watermark):
+        day, time, fraction = match[1], match[2] or "00:00:00", match[3] or ""
+        try:
+            whole = datetime.fromisoformat(f"{day}T{time}+00:00").timestamp()
+        except ValueError:  # DuckDB knows times that Python does not
+            return None
+        return whole + float(f"0{fraction}") if fraction else whole
+    if re.fullmatch(r"-?\d+(\.\d*)?", watermark):
+        return float(watermark)
+    return None
+
+
+def utc(seconds: float) -> datetime:
+    """Seconds since 1970 as a time."""
+    return datetime.fromtimestamp(seconds, UTC)
