@@ -67,7 +67,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UNIQUE (source, schema_name, table_name, key, content)
         ) STRICT
         """,
-        "CREATE INDEX failed_rows_due ON failed_rows (source, due_at)",
+        "CREATE INDEX failed_rows_due ON failed_rows (source, schema_name, table_name, due_at)",
     ),
 )
 
