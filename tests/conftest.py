@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.support.clickhouse import Certificates, ClickHouseServer, make_certificates, running_server
 from tests.support.modern.fixture import modern_database, modern_server  # noqa: F401
+
+# No deadline: what a test measures is never how fast the machine happens to be.
+hypothesis.settings.register_profile("cdc", deadline=None)
+hypothesis.settings.load_profile("cdc")
 
 
 @pytest.fixture(scope="session")

@@ -93,11 +93,6 @@ class ServerVersion:
         return self.at_least(21, 12)
 
     @property
-    def has_json(self) -> bool:
-        """JSON as a type of its own (24.8 behind a setting)."""
-        return self.at_least(25, 3)
-
-    @property
     def has_time64(self) -> bool:
         """Time64 (25.6 behind a setting)."""
         return self.at_least(25, 12)

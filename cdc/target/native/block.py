@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from cdc.errors import TargetError
 from cdc.target.native.reader import Reader
+from cdc.target.quote import canonical_type
 from cdc.target.types.codec import Buffer, ColumnCodec
 
 Octets = bytes | memoryview
@@ -96,7 +97,8 @@ def decode_block(reader: Reader, codecs: Sequence[ColumnCodec], revision: int = 
     arrays = []
     for codec in codecs:
         name, clickhouse_type = reader.text(), reader.text()
-        if (name, clickhouse_type) != (codec.name, codec.clickhouse_type):
+        same_type = canonical_type(clickhouse_type) == canonical_type(codec.clickhouse_type)
+        if name != codec.name or not same_type:
             expected = f"{codec.name!r} of type {codec.clickhouse_type}"
             raise _unexpected(f"column {name!r} of type {clickhouse_type} instead of {expected}")
         if revision >= REVISION_CUSTOM_SERIALIZATION and reader.take(1)[0]:

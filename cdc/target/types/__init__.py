@@ -1,4 +1,35 @@
-"""Which ClickHouse type holds a DuckDB column, and how? Every family of types is registered here."""
+"""Which ClickHouse type holds a DuckDB column, and how? Every family of types is registered here.
+
+Every mapping is exact both ways. `table.markdown(server)` prints it for a release; the rules behind it:
+
+| DuckDB | ClickHouse | on older releases |
+|---|---|---|
+| integers to 64 bits, FLOAT, DOUBLE, UUID, DECIMAL | the same type, bit for bit | the same |
+| BOOLEAN | Bool | UInt8 before 21.12 |
+| HUGEINT, UHUGEINT | Int128, UInt128 | String of decimal text before 21.6 |
+| BIGNUM | String of decimal text | the same |
+| VARCHAR, BLOB, JSON, GEOMETRY | String: text, bytes, the document's own text, well-known binary | the same |
+| BIT | String of 0 and 1 | the same |
+| ENUM | LowCardinality(String) | String before 19.1 |
+| DATE | Date32 | Date before 21.9 |
+| TIME, TIME_NS | Time64(6), Time64(9) | Int64 of the same unit before 25.12 |
+| TIMETZ | String, `12:34:56.000000+02:30:00` | the same |
+| TIMESTAMP of each unit, TIMESTAMPTZ | DateTime64(0, 3, 6 or 9, 'UTC') | Int64 of the same unit before 20.1 |
+| INTERVAL | Tuple(months, days, microseconds) | the same, unnamed before 21.1 |
+| LIST, ARRAY | Array | the same |
+| STRUCT, TUPLE | Tuple, named and unnamed | unnamed before 21.1 |
+| MAP | Map, or Array(Tuple(key, value)) for keys that Map does not take | Array(Tuple) before 21.12 |
+| UNION | Tuple(tag, every member) | unnamed before 21.1 |
+| VARIANT, NULL | refused, with the column's name | refused |
+
+NULL: a column that may be NULL is Nullable(T), and so are members and elements, which always may. Array,
+Tuple and Map cannot be Nullable, so there NULL is `[]` and a value `v` is `[v]`: an Array of at most one.
+
+Ranges: Date, Date32 and DateTime64 print and compute with what lies in `ServerVersion.datetime64_range`; a
+row with a value beyond it, or ±infinity, is rejected, never changed.
+
+Before 21.1 a column of type Array(Tuple(…)) would be split up as Nested, so it is Tuple(Array(Tuple(…))).
+"""
 
 from __future__ import annotations
 

@@ -6,14 +6,13 @@ filled up with that many ones (src/common/types/bit.cpp).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cdc.target.native.strings import assemble, decode_strings
+from cdc.target.native.strings import assemble, decode_strings, runs
 from cdc.target.types.codec import Buffer, Codec
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Bits(Codec):
         padding = octets[heads].astype(np.int64)
         bodies = 8 * (np.diff(offsets) - 1)
         bits = np.unpackbits(np.delete(octets, heads))
-        bits = np.delete(bits, _runs(np.cumsum(bodies) - bodies, padding))
+        bits = np.delete(bits, runs(np.cumsum(bodies) - bodies, padding))
         ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(bodies - padding)))
         return [assemble(ends, bits + np.uint8(_ZERO))]
 
@@ -58,10 +57,3 @@ class Bits(Codec):
         offsets = np.concatenate((np.zeros(1, np.int32), np.cumsum(sizes + 1).astype(np.int32)))
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         return pa.Array.from_buffers(pa.binary(), rows, buffers)
-
-
-def _runs(starts: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The indexes of every run, one after the other."""
-    before = np.cumsum(lengths) - lengths
-    found: npt.NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
-    return found

@@ -5,7 +5,7 @@ ClickHouse clamps a value out of a type's range when it prints or computes it, s
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,5 +120,5 @@ def _timestamp(name: str, server: ServerVersion) -> Codec:
     low = max((first - _EPOCH).days * _DAY * unit, -_LONGEST + 1)
     high = min(((last - _EPOCH).days + 1) * _DAY * unit - 1, _LONGEST - 1)
     kind = f"DateTime64({digits}, 'UTC')"
-    note = f"{first} to {last}" if digits < 9 else f"{first} to 2262-04-11"
+    note = f"{_EPOCH + timedelta(low // (_DAY * unit))} to {_EPOCH + timedelta(high // (_DAY * unit))}"
     return Ticks(kind, arrow_type, np.int64, np.int64, low=low, high=high, infinite=True, note=note)
