@@ -17,7 +17,7 @@ import structlog
 from cdc import __version__
 from cdc.change import Progress, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
-from cdc.errors import CdcError
+from cdc.errors import CdcError, StateError
 from cdc.observe.metrics import Metrics, set_or_absent
 from cdc.observe.record import TableRecord, as_number, utc
 from cdc.observe.status import LeftOutTable, Status, write_status
@@ -56,7 +56,8 @@ class ReplicationObserver:
     """The replicator's `Observer`. Its methods take a lock for microseconds and do no input or output: the
     log has a thread of its own, and so has the status file.
 
-    It is a context manager: entering starts the status file, leaving writes its last word.
+    It is a context manager: entering starts the status file (StateError where its directory cannot be made),
+    leaving writes its last word.
     """
 
     def __init__(
@@ -92,7 +93,15 @@ class ReplicationObserver:
         self._thread = threading.Thread(target=self._write_on, name="status", daemon=True)
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(
+                "create the state directory",
+                self._path.parent,
+                error.strerror or type(error).__name__,
+                "Name a directory this user may write, in state.directory",
+            ) from None
         self._thread.start()
         return self
 

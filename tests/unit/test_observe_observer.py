@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cdc.change import Column, Mark, Position, Progress, TableId, TablePlan
-from cdc.errors import CdcError, TargetError
+from cdc.errors import CdcError, StateError, TargetError
 from cdc.observe import About, Metrics, ReplicationObserver, read_status
 from cdc.observe.record import as_number
 from cdc.replicator.plan import LeftOut
@@ -282,6 +282,12 @@ def test_a_status_file_that_cannot_be_written_stops_nothing(
     values = samples(observer)
     assert sum(value for key, value in values.items() if key.startswith("cdc_errors_total")) >= 1
     assert values["cdc_rows_total{main.trades}"] == 5
+
+
+def test_a_state_directory_that_cannot_be_made_is_said(observer: ReplicationObserver, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(StateError, match=r"state\.directory"), observer:
+        raise AssertionError("there is no such directory")
 
 
 def test_failed_rows_are_those_stored_so_that_retried_ones_are_gone(
