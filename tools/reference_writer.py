@@ -34,18 +34,18 @@ BROKERS = ("Aldgate", "Bourse", "Corvin", "Dorado", "Eastgate", "Fenwick", "Grau
 SYMBOLS = ("AAPL", "AMZN", "BTC-USD", "ETH-USD", "EUR/USD", "GOOG", "META", "MSFT", "NVDA", "SIE.DE")
 OPEN_ORDERS = 10_000
 """Orders remembered as open; older ones stay as they are, like a limit order that nobody meets."""
+BEAT_SECONDS = 1.0
 IDLE_SECONDS = 0.25
 """No trader waits longer at a time, so that its signs of life outpace the heartbeat."""
 LEVELS = {"TRACE": "DEBUG", "DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "ERROR": "ERROR"}
 LOG = logging.getLogger("reference_writer")
 
-# The sections a writer honours; those of other programs may stand in the same file and are not looked at.
+# The sections a writer honours; [sync] and [error_handling] concern writers that send their own backups.
 KEYS: dict[str, dict[str, Any]] = {
     "database": {"path": str, "read_only": bool},
     "performance": {"max_threads": int, "cache_size_mb": int, "temp_directory": str},
     "logging": {"log_level": str, "log_path": str},
     "wal": {"checkpoint_threshold": str, "wal_autocheckpoint_entries": int, "max_wal_mb": int},
-    "writer": {"write_buffer_rows": int, "heartbeat_path": str, "heartbeat_sec": (int, float)},
 }
 
 # Before 1.1, DuckDB could only make a TIMESTAMP_NS of microseconds.
@@ -103,7 +103,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--config", type=Path, help="a duckdb_rust_config.toml")
     options.add_argument("--rate", type=share, default=200.0, help="new rows per second, 0: no limit (200)")
     options.add_argument("--rows", type=count, help="stop after this many new rows (no limit)")
-    options.add_argument("--rows-per-commit", type=count, help="over the configured write buffer (100)")
+    options.add_argument("--rows-per-commit", type=count, default=100, help="size of the write buffer (100)")
     options.add_argument("--updates", type=share, default=0.5, help="updates for each new row (0.5)")
     options.add_argument("--seed", type=int, default=1, help="what the trades follow from (1)")
     options.add_argument("--duration", type=share, default=threading.TIMEOUT_MAX, help="seconds (no limit)")
@@ -117,7 +117,7 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--no-primary-key", action="store_true", help="create trades without keys and indexes"
     )
-    options.add_argument("--heartbeat", type=Path, help="over the configured file (DATABASE.heartbeat)")
+    options.add_argument("--heartbeat", type=Path, help="file replaced every second (DATABASE.heartbeat)")
     options.add_argument(
         "--commit-log", type=Path, help="a line per commit: last seq, time_ns after it, rows"
     )
@@ -129,7 +129,6 @@ class Settings:
     """The keys of duckdb_rust_config.toml that concern a writer; None leaves DuckDB's own value."""
 
     path: Path
-    heartbeat_path: Path
     max_threads: int | None = None
     cache_size_mb: int | None = None
     temp_directory: str | None = None
@@ -138,8 +137,6 @@ class Settings:
     checkpoint_threshold: str | None = None
     wal_autocheckpoint_entries: int | None = None
     max_wal_mb: int = 256
-    write_buffer_rows: int = 100
-    heartbeat_sec: float = 1.0
 
 
 def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -156,15 +153,11 @@ def load_settings(options: argparse.Namespace, environ: Mapping[str, str]) -> Se
     overrides = {
         "path": options.path or environ.get("DUCKDB_PATH"),
         "log_path": environ.get("DUCKDB_RUST_LOG"),
-        "write_buffer_rows": options.rows_per_commit,
-        "heartbeat_path": options.heartbeat,
     }
     found |= {key: value for key, value in overrides.items() if value}
     if "path" not in found:
         raise WriterError("cannot write: no database. Give --path, --config or DUCKDB_PATH.")
-    path = Path(found["path"])
-    beat = Path(found.get("heartbeat_path", f"{path}.heartbeat"))
-    return Settings(**found | {"path": path, "heartbeat_path": beat})
+    return Settings(**found | {"path": Path(found["path"])})
 
 
 def _read_config(config: Path) -> dict[str, Any]:
@@ -173,6 +166,8 @@ def _read_config(config: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise WriterError(f"cannot read {config}: {error}. Give a readable TOML file.") from error
     found: dict[str, Any] = {}
+    for section in document.keys() - KEYS.keys() - {"sync", "error_handling"}:
+        raise WriterError(f"cannot use {config}: [{section}] is unknown. Known: {', '.join(KEYS)}.")
     for section, keys in KEYS.items():
         for key, value in document.get(section, {}).items():
             kind = keys.get(key)
@@ -180,9 +175,8 @@ def _read_config(config: Path) -> dict[str, Any]:
                 raise WriterError(
                     f"cannot use {config}: [{section}] {key} is unknown. Known: {', '.join(keys)}."
                 )
-            numeric = kind not in (str, bool)
-            if not isinstance(value, kind) or (numeric and (isinstance(value, bool) or value < 0)):
-                allowed = "true or false" if kind is bool else "a number from 0 on" if numeric else "a text"
+            if type(value) is not kind or (kind is int and value < 0):
+                allowed = {bool: "true or false", int: "a whole number from 0 on", str: "a text"}[kind]
                 raise WriterError(f"cannot use {config}: [{section}] {key} = {value!r}. Give {allowed}.")
             found[key] = value
     if (level := found.get("log_level", "INFO")) not in LEVELS:
@@ -289,7 +283,6 @@ class Trader:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        settings: Settings,
         options: argparse.Namespace,
         number: int,
         stop: threading.Event,
@@ -297,7 +290,6 @@ class Trader:
         _define_stamp(connection)
         self._connection = connection
         self._options = options
-        self._buffer_rows = settings.write_buffer_rows
         self._tick_ns = max(1, options.tick_us * 1000)
         self._stop = stop
         self.turns = 0
@@ -317,7 +309,8 @@ class Trader:
         rate = self._options.rate / self._options.threads
         started, done = time.monotonic(), 0
         while self._left is None or done < self._left:
-            count = self._buffer_rows if self._left is None else min(self._buffer_rows, self._left - done)
+            count = self._options.rows_per_commit
+            count = count if self._left is None else min(count, self._left - done)
             if rate and not self._wait_until(started + (done + count) / rate):
                 count = max(0, min(count, int((time.monotonic() - started) * rate) - done))
             if count:
@@ -395,14 +388,13 @@ class Desk:
     ) -> None:
         self._connection = connection
         self._settings = settings
+        self._heartbeat = options.heartbeat or Path(f"{settings.path}.heartbeat")
         self._commit_log = options.commit_log
         self._end = time.monotonic() + options.duration
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._failures: list[Exception] = []
-        self._traders = [
-            Trader(connection.cursor(), settings, options, n, self._stop) for n in range(options.threads)
-        ]
+        self._traders = [Trader(connection.cursor(), options, n, self._stop) for n in range(options.threads)]
         self.rows = self.updated = self.commits = 0
         self._last = Commit(0, 0, 0, 0)
 
@@ -441,7 +433,7 @@ class Desk:
                 self._beat()
                 seen = turns
             self._bound_wal()
-            self._stop.wait(min(self._settings.heartbeat_sec, max(0.0, self._end - time.monotonic())))
+            self._stop.wait(min(BEAT_SECONDS, max(0.0, self._end - time.monotonic())))
             if time.monotonic() >= self._end:
                 self._stop.set()
 
@@ -471,10 +463,9 @@ class Desk:
                 "last_seq": self._last.seq,
                 "last_commit": self._last.time_ns / 1e9,
             }
-        path = self._settings.heartbeat_path
-        fresh = path.with_name(path.name + ".new")
+        fresh = Path(f"{self._heartbeat}.new")
         fresh.write_text(json.dumps(state) + "\n", encoding="utf-8")
-        os.replace(fresh, path)
+        os.replace(fresh, self._heartbeat)
 
     def _bound_wal(self) -> None:
         """Checkpoint when the log has outgrown its bound, as it does while DuckDB finds no quiet moment."""
