@@ -74,6 +74,8 @@ def test_each_key_the_shipped_file_only_mentions_is_accepted_too(tmp_path: Path)
     assert settings.tables[0].key == ("trade_id",)
     assert settings.target.cluster == "main"
     assert settings.target.engine_settings == {"index_granularity": 8192}
+    assert settings.programs["writer"].limits.memory_mb == 4096
+    assert settings.programs["replicator"].command[-1] == "run"
     assert settings.endpoints[0].tls.key_file == Path("C:/TradeSystem/Tls/client.key")
 
 
