@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-import hypothesis
 import pytest
 
 from tests.support.clickhouse import Certificates, ClickHouseServer, make_certificates, running_server
-from tests.support.modern.fixture import modern_database, modern_server  # noqa: F401
+from tests.support.modern.fixture import modern_server
+from tests.support.places import PLACES, Place, place
 
-# No deadline: what a test measures is never how fast the machine happens to be.
-hypothesis.settings.register_profile("cdc", deadline=None)
-hypothesis.settings.load_profile("cdc")
+__all__ = ["modern_server"]
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +20,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="session")
-def clickhouse_server(
+def _clickhouse(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[ClickHouseServer]:
-    """ClickHouse 18.16, shared by a test process; a test that kills or freezes it starts it again."""
     with running_server(tmp_path_factory.mktemp("clickhouse"), certificates) as server:
         yield server
+
+
+@pytest.fixture
+def clickhouse_server(_clickhouse: ClickHouseServer) -> ClickHouseServer:
+    """ClickHouse 18.16, shared by a test process; it runs, whatever the test before did to it."""
+    _clickhouse.ensure()
+    return _clickhouse
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +42,37 @@ def mutual_tls_server(
     directory = tmp_path_factory.mktemp("clickhouse-mtls")
     with running_server(directory, certificates, mutual_tls=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def embedded_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one directory that the engine embedded in this test process may have open."""
+    return tmp_path_factory.mktemp("embedded")
+
+
+@pytest.fixture(params=PLACES)
+def any_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Each kind of target in turn, with a database of its own."""
+    kind = request.param
+    if kind == "embedded":
+        yield from _embedded(request.getfixturevalue("embedded_directory"))
+        return
+    age, wire = kind.split("-")
+    server = request.getfixturevalue("clickhouse_server" if age == "old" else "modern_server")
+    scheme, port = ("clickhouse", server.native_port) if wire == "native" else ("http", server.http_port)
+    with place(f"{scheme}://127.0.0.1:{port}", lambda sql: str(server.query(sql)).removesuffix("\n")) as made:
+        yield made
+
+
+def _embedded(directory: Path) -> Iterator[Place]:
+    from chdb.state import connect
+
+    connection = connect(str(directory))
+    try:
+        with place(
+            f"chdb://{directory}",
+            lambda sql: connection.query(sql, "TabSeparated").bytes().decode().removesuffix("\n"),
+        ) as made:
+            yield made
+    finally:
+        connection.close()

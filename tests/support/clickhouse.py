@@ -115,6 +115,11 @@ class ClickHouseServer:
             self._process.wait()
             self._process = None
 
+    def ensure(self) -> None:
+        """Start the process unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def restart(self) -> None:
         """Start again on the same data and ports."""
         self.stop()
