@@ -84,6 +84,8 @@ class Selection:
     def _keys(self, mark: Mark, comparison: str) -> str:
         """The key compared with that of `mark`, first column first."""
         kinds = {column.name: column.type for column in self.plan.columns}
+        if not mark.key:  # as a reset leaves it: before every row of its watermark
+            return "TRUE" if comparison == ">" else "FALSE"
         if len(mark.key) != len(self.plan.key):
             raise SourceError(
                 "read",
