@@ -27,6 +27,8 @@ NEWEST_VERSION = 69
 DEPRECATED_VERSION = 999
 """Written by DuckDB 2.0 in the main header: the version stands in the database header instead."""
 
+_SEED = np.uint64(5381)
+_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _ENCRYPTED = 1
 _FLAGS = 20
 _LIBRARY = 52
@@ -89,7 +91,14 @@ class Headers:
 def checksum(data: bytes | memoryview) -> int:
     """DuckDB's checksum of whole 64-bit words (checksum.cpp): `data` is a multiple of 8 bytes."""
     words = np.frombuffer(data, dtype="<u8")
-    return 5381 ^ int(np.bitwise_xor.reduce(words * np.uint64(0xBF58476D1CE4E5B9)))
+    return int(_SEED ^ np.bitwise_xor.reduce(words * _FACTOR))
+
+
+def blocks_are_whole(blocks: bytes, block_size: int) -> bool:
+    """Whether each of `blocks`, whole blocks of an unencrypted file, matches its checksum."""
+    words = np.frombuffer(blocks, dtype="<u8").reshape(-1, block_size // 8)
+    sums = np.bitwise_xor.reduce(words[:, 1:] * _FACTOR, axis=1) ^ _SEED
+    return bool((sums == words[:, 0]).all())
 
 
 def parse_headers(raw: bytes, path: Path) -> Headers:

@@ -22,6 +22,7 @@ _INTEGERS = {
 }
 """Each integer type's least value."""
 _TIMES = ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE")
+_COARSE = {"TIMESTAMP_S": "second", "TIMESTAMP_MS": "millisecond"}
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _EXACT = Context(prec=100)
 _UUID_TIME_BITS = 80
@@ -79,17 +80,18 @@ class Marking:
             milliseconds = (UUID(mark).int >> _UUID_TIME_BITS) - int(self._overlap / 1000) - 1
             return str(UUID(int=milliseconds << _UUID_TIME_BITS)) if milliseconds >= 0 else None
         # TIMESTAMP_NS is subtracted as microseconds: one more keeps the bound below the exact one.
-        microseconds = int(self._overlap) + 1
+        back = f"CAST($1 AS {self._wide}) - to_microseconds($2)"
+        if self.type in _COARSE:  # the cast would round, perhaps up
+            back = f"date_trunc('{_COARSE[self.type]}', {back})"
         try:
-            row = connection.execute(
-                f"SELECT CAST((CAST($1 AS {self._wide}) - to_microseconds($2))::{self.type} AS VARCHAR)",
-                [mark, microseconds],
-            ).fetchone()
+            [found] = connection.execute(
+                f"SELECT CAST(CAST({back} AS {self.type}) AS VARCHAR)", [mark, int(self._overlap) + 1]
+            ).fetchall()
         except duckdb.OutOfRangeException:
             return None
         except duckdb.ConversionException:
             raise self._refuse(f"its mark {mark!r} is not a {self.type}", "Reset its watermark") from None
-        return str(row[0]) if row else None
+        return str(found[0])
 
     @property
     def _wide(self) -> str:

@@ -2,6 +2,10 @@
 
 The two database headers are a sequence lock: a checkpoint writes only into free blocks, then switches by
 writing one header. Bytes that were read while the headers were the pinned ones are bytes of that checkpoint.
+One kind of block is an exception: a block of metadata has 64 pieces, and a checkpoint that fills its free
+pieces writes all of it again, in place. Its used pieces stay what they were, but a reader may meet the block
+half written; its checksum says so, and reading it again helps.
+
 The logs are append-only up to their committed end for as long as the headers stand. So a `Pin` is the
 headers, and an open descriptor and a length for each log; every read is checked against the headers after it.
 
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +33,7 @@ from cdc.source.layout import (
     CorruptHeader,
     Headers,
     TruncatedFile,
+    blocks_are_whole,
     parse_headers,
 )
 from cdc.source.log import LogEnd, LogWalk, reader_at
@@ -39,6 +45,8 @@ CHECKPOINT_LOG = ".wal.checkpoint"
 _ATTEMPTS = 200
 """Looks until all files stand still. One takes less than a millisecond, as does a header's write."""
 _PAUSE_SECONDS = 0.002
+_TORN_READS = 50
+"""Reads of a block until it is whole; one is written in well under a millisecond."""
 _ENCRYPTED_EPOCH = 1_735_689_600
 """2025-01-01: see `_encrypted_iteration`."""
 
@@ -101,10 +109,23 @@ class Pin:
         """
         if offset + size <= HEADERS_SIZE:
             return self._raw[offset : offset + size]
-        with self._lock:
-            data = self._read_at(offset, size)
-        self.verify()
-        return data
+        for _ in range(_TORN_READS):
+            with self._lock:
+                data = self._read_at(offset, size)
+            self.verify()
+            if self._is_whole(offset, data):
+                return data
+            time.sleep(_PAUSE_SECONDS)
+        return data  # DuckDB will say that it is corrupt
+
+    def _is_whole(self, offset: int, data: bytes) -> bool:
+        """Whether no block of `data` is torn, as far as can be told: of whole blocks, not encrypted."""
+        active = self.headers.active
+        if active is None or not data:
+            return True
+        if (offset - HEADERS_SIZE) % active.block_size or len(data) % active.block_size:
+            return True
+        return blocks_are_whole(data, active.block_size)
 
     def read_log(self, suffix: str) -> bytes:
         """The whole of the pinned log.
@@ -116,6 +137,11 @@ class Pin:
         data = reader_at(log.file)(0, log.size)
         self.verify()
         return data
+
+    def without_logs(self) -> Self:
+        """This pin, showing the file alone, as its last checkpoint left it."""
+        self.logs = {}
+        return self
 
     def verify(self) -> None:
         """Compare the headers with those pinned.

@@ -1,0 +1,136 @@
+"""The log's frames: where its last commit ends, whatever is behind it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.source.log import CHECKPOINT, FLUSH, LogEnd, LogWalk, parse_log_header
+
+IDENTIFIER = bytes(range(0xF8, 0x108 - 8)) + bytes(8)
+OLD_HEADER = bytes.fromhex("6400 62 6500 02 ffff")
+"""As DuckDB 1.0 to 1.4 write it."""
+
+
+def varint(value: int) -> bytes:
+    encoded = b""
+    while value > 0x7F:
+        encoded += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return encoded + bytes([value])
+
+
+def header(iteration: int, version: int = 2) -> bytes:
+    identifier = b"".join(varint(byte) for byte in IDENTIFIER)
+    return (
+        bytes.fromhex("6400 62 6500")
+        + varint(version)
+        + b"\x66\x00"
+        + varint(16)
+        + identifier
+        + b"\x67\x00"
+        + varint(iteration)
+        + b"\xff\xff"
+    )
+
+
+def frame(kind: int, rest: bytes = b"") -> bytes:
+    payload = bytes([100, 0, kind]) + rest + b"\xff\xff"
+    return len(payload).to_bytes(8, "little") + bytes(8) + payload
+
+
+COMMIT = frame(FLUSH)
+
+
+def marker(meta_block: int) -> bytes:
+    return frame(CHECKPOINT, b"\x65\x00\x64\x00" + varint(meta_block) + b"\x65\x00\x00\xff\xff")
+
+
+def look(walk: LogWalk, log: bytes) -> LogEnd | None:
+    return walk.look(len(log), lambda offset, size: log[offset : offset + size])
+
+
+def walked(log: bytes) -> LogEnd | None:
+    return look(LogWalk((0, 0), log[:512]), log)
+
+
+def test_the_header_names_the_database_and_the_checkpoint_it_follows() -> None:
+    parsed = parse_log_header(header(300))
+    assert parsed is not None
+    assert (parsed.version, parsed.identifier, parsed.iteration) == (2, IDENTIFIER.hex(), 300)
+    assert parsed.size == len(header(300))
+
+
+def test_the_header_of_1_x_has_neither() -> None:
+    parsed = parse_log_header(OLD_HEADER)
+    assert parsed is not None
+    assert (parsed.version, parsed.identifier, parsed.iteration, parsed.size) == (2, None, None, 8)
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_a_header_that_is_not_whole_yet_is_none(size: int) -> None:
+    assert parse_log_header(OLD_HEADER[:size]) is None
+    assert walked(OLD_HEADER[:size]) is None
+
+
+def test_a_log_without_a_commit_has_nothing_committed() -> None:
+    end = walked(OLD_HEADER + frame(26, bytes(40)))
+    assert end is not None
+    assert (end.committed, end.end) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=12), st.data())
+def test_a_torn_commit_changes_nothing_at_any_byte(sizes: list[int], data: st.DataObject) -> None:
+    whole = header(1) + b"".join(frame(26, bytes(size)) + COMMIT for size in sizes)
+    torn = whole + frame(26, bytes(100)) + COMMIT
+    cut = data.draw(st.integers(len(whole), len(torn) - 1))
+    end = walked(torn[:cut])
+    assert end is not None
+    assert end.committed == end.end == len(whole)
+
+
+@given(st.lists(st.integers(0, 70_000), max_size=30), st.lists(st.integers(0, 1 << 21), max_size=8))
+def test_looking_as_the_log_grows_finds_what_one_look_finds(sizes: list[int], looks: list[int]) -> None:
+    log = OLD_HEADER + b"".join(frame(26, bytes(size)) + COMMIT for size in sizes)
+    walk = LogWalk((0, 0), log[:512])
+    for size in sorted(min(size, len(log)) for size in looks):
+        look(walk, log[:size])
+    end = look(walk, log)
+    assert end is not None
+    assert end == walked(log)
+    assert end.committed == (len(log) if sizes else 0)
+
+
+def test_a_frame_larger_than_the_chunk_read_is_stepped_over() -> None:
+    log = OLD_HEADER + frame(26, bytes(3 << 20)) + COMMIT
+    end = walked(log)
+    assert end is not None
+    assert end.committed == len(log)
+
+
+def test_a_checkpoints_marker_ends_the_log_and_names_its_block() -> None:
+    root = 3 << 56 | 5
+    log = OLD_HEADER + frame(26) + COMMIT
+    end = walked(log + marker(root))
+    assert end is not None
+    assert (end.committed, end.marker, end.end) == (len(log), root, len(log + marker(root)))
+
+
+def test_a_log_that_was_emptied_and_written_anew_is_another_one() -> None:
+    old = OLD_HEADER + frame(26, b"old") + COMMIT
+    new = OLD_HEADER + frame(26, b"new") + COMMIT + COMMIT
+    walk = LogWalk((1, 1), old)
+    look(walk, old)
+    assert walk.belongs((1, 1), len(old), lambda offset, size: old[offset : offset + size])
+    assert not walk.belongs((1, 1), len(new), lambda offset, size: new[offset : offset + size])
+    assert not walk.belongs((1, 2), len(old), lambda offset, size: old[offset : offset + size])
+    assert not walk.belongs((1, 1), 8, lambda offset, size: OLD_HEADER[offset : offset + size])
+
+
+@pytest.mark.parametrize("version", [1, 3, 4])
+def test_of_a_log_that_cannot_be_walked_the_size_is_the_position(version: int) -> None:
+    log = header(9, version) + bytes(1000)
+    end = walked(log)
+    assert end is not None
+    assert end.committed == end.end == len(log)
