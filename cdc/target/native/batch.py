@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from clickhouse_cityhash import cityhash
 
-from cdc.change import Batch, FailedRow
-from cdc.target.native.block import EncodedColumn, NativeBlock
-from cdc.target.types.codec import ColumnCodec, Mask, any_row, settled
+from cdc.change import Batch, Column, FailedRow
+from cdc.target.native.block import NativeBlock, encode_block
+from cdc.target.types import numbers
+from cdc.target.types.codec import ColumnCodec, Mask, any_row
 
 
 def encode_batch(
@@ -25,20 +26,15 @@ def encode_batch(
 
     The block's columns are the plan's, in order, then `version_column UInt64` and `deleted_column UInt8`.
     """
-    codecs = tuple(codecs)
     batch, failed = _without_bad_rows(batch, codecs)
-    columns = [
-        EncodedColumn.of(codec.name, codec.clickhouse_type, codec.encode(array))
-        for codec, array in zip(codecs, batch.rows.columns, strict=True)
-    ]
-    versions = settled(batch.versions, np.dtype(np.uint64))
-    columns.append(EncodedColumn.of(version_column, "UInt64", [versions]))
     if batch.deleted is None:
-        deleted = np.zeros(len(batch), np.uint8)
+        deleted = pa.array(np.zeros(len(batch), np.uint8))
     else:
-        deleted = batch.deleted.to_numpy(zero_copy_only=False).astype(np.uint8)
-    columns.append(EncodedColumn.of(deleted_column, "UInt8", [deleted]))
-    return NativeBlock(tuple(columns), len(batch)), failed
+        deleted = batch.deleted.cast(pa.uint8())
+    own = (Column(version_column, "UBIGINT", False), Column(deleted_column, "UTINYINT", False))
+    columns = [*codecs, *(ColumnCodec(column, numbers.fixed(column.type)) for column in own)]
+    arrays = [*batch.rows.columns, batch.versions, deleted]
+    return encode_block(columns, arrays, len(batch)), failed
 
 
 def block_token(batch: Batch, block: NativeBlock) -> str:

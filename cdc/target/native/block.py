@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
-import numpy as np
 import pyarrow as pa
 
 from cdc.errors import TargetError
 from cdc.target.native.reader import Reader
 from cdc.target.quote import canonical_type
-from cdc.target.types.codec import Buffer, ColumnCodec
-
-Octets = bytes | memoryview
-"""Bytes; `len` counts them."""
+from cdc.target.types.codec import ColumnCodec, Octets
 
 REVISION_BLOCK_INFO = 51903
 REVISION_CUSTOM_SERIALIZATION = 54454
@@ -36,11 +31,6 @@ class EncodedColumn:
     name: str
     clickhouse_type: str
     data: tuple[Octets, ...]
-
-    @classmethod
-    def of(cls, name: str, clickhouse_type: str, data: Sequence[Buffer]) -> Self:
-        """The column whose data are `data`, whatever kind of buffer each is."""
-        return cls(name, clickhouse_type, tuple(_octets(part) for part in data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,7 @@ class NativeBlock:
 def encode_block(codecs: Sequence[ColumnCodec], arrays: Sequence[pa.Array], rows: int) -> NativeBlock:
     """`arrays` as one block; each array has `rows` values, and none that its codec rejects."""
     columns = (
-        EncodedColumn.of(codec.name, codec.clickhouse_type, codec.encode(array))
+        EncodedColumn(codec.name, codec.clickhouse_type, tuple(codec.encode(array)))
         for codec, array in zip(codecs, arrays, strict=True)
     )
     return NativeBlock(tuple(columns), rows)
@@ -130,11 +120,6 @@ def string(text: str) -> bytes:
     """`text` as a length and its UTF-8."""
     raw = text.encode()
     return varint(len(raw)) + raw
-
-
-def _octets(part: Buffer) -> Octets:
-    """`part` as bytes, without a copy."""
-    return part.view(np.uint8).data if isinstance(part, np.ndarray) else part
 
 
 def _unexpected(problem: str) -> TargetError:

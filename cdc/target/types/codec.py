@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Buffer = bytes | memoryview | npt.NDArray[Any]
 """Contiguous bytes; a NumPy array stands for its own memory, little-endian."""
 
+Octets = bytes | memoryview
+"""Contiguous bytes; `len` counts them."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -133,10 +136,10 @@ class ColumnCodec:
             return found
         return (*found, Rejected(~validity(array), "NULL in a column that is NOT NULL"))
 
-    def encode(self, array: pa.Array) -> list[Buffer]:
+    def encode(self, array: pa.Array) -> list[Octets]:
         """The column's Native bytes (state prefix, then data). `rejects(array)` must be empty."""
         prefix = self.codec.prefix()
-        data = self.codec.encode(bare(array))
+        data = [_octets(part) for part in self.codec.encode(bare(array))]
         return [prefix, *data] if prefix else data
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
@@ -145,6 +148,11 @@ class ColumnCodec:
             return pa.nulls(0, self.arrow_type)
         reader.take(len(self.codec.prefix()))
         return dressed(self.codec.decode(reader, rows), self.arrow_type)
+
+
+def _octets(part: Buffer) -> Octets:
+    """`part` as bytes, without a copy."""
+    return part.view(np.uint8).data if isinstance(part, np.ndarray) else part
 
 
 def refuse(column: str, duckdb_type: str, problem: str, remedy: str) -> TargetError:

@@ -65,6 +65,11 @@ class Boolean(Codec):
         return pa.Array.from_buffers(pa.int8(), rows, [None, pa.py_buffer(reader.take(rows))])
 
 
+def fixed(name: str) -> Fixed:
+    """The codec of the DuckDB type `name`, an integer of up to 64 bits or a floating point number."""
+    return Fixed(*_FIXED[name])
+
+
 def codec(name: str, server: ServerVersion) -> Codec:
     """The codec of the DuckDB type `name`, one of `NAMES`."""
-    return Boolean(server) if name == "BOOLEAN" else Fixed(*_FIXED[name])
+    return Boolean(server) if name == "BOOLEAN" else fixed(name)
