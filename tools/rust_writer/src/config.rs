@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 /// Trades into a DuckDB database: brokers and trades, in transactions, until told to stop.
 #[derive(Debug, Parser)]
-#[command(name = "rust_writer", version)]
+#[command(name = "rust_writer", version, allow_negative_numbers = true)]
 pub struct Options {
     /// The database; before DUCKDB_PATH and the configuration
     #[arg(long)]
@@ -22,9 +22,9 @@ pub struct Options {
     /// Stop after this many new rows
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub rows: Option<u64>,
-    /// Over the configured write buffer
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    pub rows_per_commit: Option<u64>,
+    /// Size of the write buffer
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows_per_commit: u64,
     /// Updates for each new row
     #[arg(long, default_value_t = 0.5, value_parser = from_zero)]
     pub updates: f64,
@@ -34,7 +34,7 @@ pub struct Options {
     /// Stop after this many seconds
     #[arg(long, value_parser = from_zero)]
     pub duration: Option<f64>,
-    /// Over the configured heartbeat file [default: DATABASE.heartbeat]
+    /// File replaced every second [default: DATABASE.heartbeat]
     #[arg(long)]
     pub heartbeat: Option<PathBuf>,
 }
@@ -54,7 +54,6 @@ struct Document {
     performance: Performance,
     logging: Logging,
     wal: Wal,
-    writer: Writer,
     #[serde(rename = "sync")]
     _sync: toml::Table,
     #[serde(rename = "error_handling")]
@@ -111,20 +110,6 @@ impl Default for Wal {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Writer {
-    write_buffer_rows: u64,
-    heartbeat_path: Option<PathBuf>,
-    heartbeat_sec: f64,
-}
-
-impl Default for Writer {
-    fn default() -> Self {
-        Self { write_buffer_rows: 100, heartbeat_path: None, heartbeat_sec: 1.0 }
-    }
-}
-
 /// Everything decided.
 #[derive(Debug)]
 pub struct Settings {
@@ -132,9 +117,7 @@ pub struct Settings {
     pub performance: Performance,
     pub logging: Logging,
     pub wal: Wal,
-    pub buffer_rows: u64,
     pub heartbeat_path: PathBuf,
-    pub heartbeat_sec: f64,
 }
 
 impl Settings {
@@ -157,11 +140,7 @@ impl Settings {
         let mut beside = path.clone().into_os_string();
         beside.push(".heartbeat");
         Ok(Self {
-            heartbeat_path: (options.heartbeat.clone())
-                .or(document.writer.heartbeat_path)
-                .unwrap_or_else(|| PathBuf::from(beside)),
-            heartbeat_sec: document.writer.heartbeat_sec,
-            buffer_rows: options.rows_per_commit.unwrap_or(document.writer.write_buffer_rows),
+            heartbeat_path: options.heartbeat.clone().unwrap_or_else(|| PathBuf::from(beside)),
             logging: Logging {
                 log_path: set("DUCKDB_RUST_LOG").or(document.logging.log_path),
                 log_level: document.logging.log_level,
@@ -181,12 +160,6 @@ fn parse(text: &str) -> Result<Document, String> {
     if document.database.read_only {
         return Err("[database] read_only = true. Set it to false: a writer writes.".to_owned());
     }
-    if document.writer.write_buffer_rows == 0 {
-        return Err("[writer] write_buffer_rows = 0. Give a whole number from 1 on.".to_owned());
-    }
-    if !(document.writer.heartbeat_sec > 0.0 && document.writer.heartbeat_sec <= 3600.0) {
-        return Err("[writer] heartbeat_sec is not above 0 and at most 3600. Correct it.".to_owned());
-    }
     Ok(document)
 }
 
@@ -199,7 +172,6 @@ mod tests {
         let document = parse(include_str!("../../../config/duckdb_rust_config.toml")).unwrap();
         assert_eq!(document.performance.max_threads, Some(4));
         assert_eq!(document.wal.wal_autocheckpoint_entries, Some(5000));
-        assert_eq!(document.writer.write_buffer_rows, 100);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use writer::{Tally, Writer, now_ns};
 
 /// No wait is longer, so that a stop is answered and the heartbeat beats.
 const NAP: Duration = Duration::from_millis(50);
+const BEAT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -67,7 +68,7 @@ fn trade(options: &Options, settings: &Settings, log: &Log) -> Result<(), String
     let mut fault: Option<String> = None;
     while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
         // The loop that commits is the one that beats: a beat says that work goes on, not that a process is.
-        if beat.is_none_or(|last| last.elapsed().as_secs_f64() >= settings.heartbeat_sec) {
+        if beat.is_none_or(|last| last.elapsed() >= BEAT) {
             beat_heart(&settings.heartbeat_path, writer.tally)?;
             beat = Some(Instant::now());
         }
@@ -75,7 +76,7 @@ fn trade(options: &Options, settings: &Settings, log: &Log) -> Result<(), String
         if wanted == 0 {
             break;
         }
-        let count = wanted.min(settings.buffer_rows);
+        let count = wanted.min(options.rows_per_commit);
         let wait = due(options.rate, writer.tally.rows + count).saturating_sub(started.elapsed());
         if !wait.is_zero() {
             thread::sleep(wait.min(NAP));
@@ -92,7 +93,7 @@ fn trade(options: &Options, settings: &Settings, log: &Log) -> Result<(), String
     let arrived = (started.elapsed().as_secs_f64() * options.rate) as u64;
     let rest = arrived.min(options.rows.unwrap_or(u64::MAX)).saturating_sub(writer.tally.rows);
     if rest > 0 {
-        let count = rest.min(settings.buffer_rows);
+        let count = rest.min(options.rows_per_commit);
         writer.commit(count, share(count, options.updates)).map_err(stopped)?;
     }
     beat_heart(&settings.heartbeat_path, writer.tally)?;
