@@ -1,0 +1,86 @@
+"""How a configuration becomes a supervisor: its directory, its log, and the programs of `cdc up`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cdc.config import Settings
+from cdc.config.programs import FileCheckConfig, LimitsConfig, ProgramConfig
+from cdc.errors import ConfigError
+from cdc.observe import logging_to
+from cdc.supervisor import Notify, Supervisor
+
+WRITER = "writer"
+REPLICATOR = "replicator"
+WRITER_CORES = 2
+WRITER_MEMORY_MB = 4096
+
+
+def supervisor_directory(settings: Settings) -> Path:
+    """Where the supervisor keeps its record, control file, status and logs."""
+    return (settings.supervisor.directory or settings.state.directory / "supervisor").absolute()
+
+
+@contextmanager
+def supervisor_of(
+    settings: Settings, programs: Mapping[str, ProgramConfig], notify: Notify | None = None
+) -> Iterator[Supervisor]:
+    """A supervisor of `programs`, with its log open. The log is its own: the replicator writes the other.
+
+    Raises:
+        ConfigError: there is no program, or the log cannot be opened.
+    """
+    if not programs:
+        raise ConfigError(
+            "supervise",
+            settings.path,
+            "it has no [programs.NAME]",
+            "Add one, or use 'cdc run' for the replicator",
+        )
+    directory = supervisor_directory(settings)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = settings.logging.model_copy(update={"log_path": directory / "supervisor.log"})
+    with logging_to(log):
+        yield Supervisor(
+            programs, settings.supervisor, directory, config_path=settings.path.absolute(), notify=notify
+        )
+
+
+def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
+    """The writer and the replicator, each with what it does not say itself.
+
+    A writer gets the limits of [P4], and the check of its file after a crash [P7]; the replicator's command
+    is `cdc run`, started once the writer runs.
+
+    Raises:
+        ConfigError: the writer has no command.
+    """
+    writer = settings.programs.get(WRITER)
+    if writer is None:
+        raise ConfigError(
+            "start", WRITER, "there is no [programs.writer]", "Give its command there, or use 'cdc run' alone"
+        )
+    said = writer.model_fields_set
+    updates: dict[str, object] = {}
+    database = settings.database.path.absolute()
+    if "limits" not in said:
+        updates["limits"] = LimitsConfig(
+            cpu_cores=WRITER_CORES, memory_mb=WRITER_MEMORY_MB, disk_paths=(database.parent,)
+        )
+    if "before_restart" not in said:
+        updates["before_restart"] = check_of(database)
+    replicator = settings.programs.get(REPLICATOR) or ProgramConfig(
+        command=("{python}", "-m", "cdc", "--config", "{config}", "run"), order=writer.order + 1
+    )
+    return {WRITER: writer.model_copy(update=updates), REPLICATOR: replicator}
+
+
+def check_of(database: Path) -> FileCheckConfig:
+    """The check of a writer's file; what is damaged is set aside together with its logs."""
+    logs = (f"{database}{suffix}" for suffix in (".wal", ".wal.checkpoint", ".wal.recovery"))
+    return FileCheckConfig(
+        command=("{python}", "-m", "cdc", "check-file", str(database)),
+        set_aside=(database, *map(Path, logs)),
+    )
