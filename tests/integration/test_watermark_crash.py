@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import random
+import shutil
+import sqlite3
 import subprocess
 import sys
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from cdc.change import Mark, TableId
-from cdc.watermark import open_store
+import pytest
+
+from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.watermark import Lease, open_store
 
 KILLS = 12
+PLAN = TablePlan(TableId("main", "t"), "t", (Column("seq", "BIGINT"),), ("seq",), Column("seq", "BIGINT"))
 REPLICATOR = """
 import sys
 from pathlib import Path
@@ -60,54 +68,41 @@ def test_a_store_killed_at_any_point_is_whole_and_has_every_commit_it_reported(t
             assert versions == [f"v{n}" for n in range(stored // 7 + 1)]
 
 
-DIES = """
-import os, sqlite3, sys
-from pathlib import Path
+def test_a_replicator_that_ends_before_any_of_its_statements_leaves_a_whole_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From making the file to the first commit, the files are copied before each statement.
 
-statements = 0
-
-def count(statement):
-    global statements
-    statements += 1
-    if statements == int(sys.argv[2]):
-        os._exit(9)
-
-class Connection(sqlite3.Connection):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.set_trace_callback(count)
-
-connect = sqlite3.connect
-sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)
-
-from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
-from cdc.watermark import Lease, open_store
-
-directory, table = Path(sys.argv[1]), TableId("main", "t")
-plan = TablePlan(table, "t", (Column("seq", "BIGINT"),), ("seq",), Column("seq", "BIGINT"))
-with Lease(directory, "source") as lease, open_store(directory) as store:
-    marks = store.bind("source", lease)
-    marks.describe(plan)
-    number = marks.load(table).rows + 1
-    failed = tuple(FailedRow((f"{number}-{n}",), None, "bad", bytes(500), number) for n in range(3))
-    marks.commit(Decision(table, Mark(str(number), ()), 1, 10, Position(1, number), f"v{number}", failed))
-"""
-
-
-def test_a_replicator_that_dies_before_any_of_its_statements_leaves_a_whole_store(tmp_path: Path) -> None:
-    """From making the file to the first commit it dies before statement 1, 2, 3… until it gets through.
-
-    Each time the next opening must find a store, with all of the commit or nothing of it.
+    The copies are what kill -9 would leave there. In each, the next opening must find all of the commit or
+    nothing of it.
     """
-    for statement in range(1, 100):
-        directory = tmp_path / str(statement)
-        died = subprocess.run([sys.executable, "-c", DIES, str(directory), str(statement)], check=False)
-        assert died.returncode in (0, 9)
-        with open_store(directory) as store:
-            stored = [(record.rows, record.failed_rows, record.mark) for record in store.tables()]
-            assert stored in ([], [(0, 0, None)], [(1, 3, Mark("1", ()))])
-            assert store.failed_count() == sum(failed for _, failed, _ in stored)
-        if died.returncode == 0:
-            assert stored == [(1, 3, Mark("1", ()))]
-            break
-    assert statement > 20
+    directory, copies = tmp_path / "state", tmp_path / "copies"
+    taken = 0
+
+    class Traced(sqlite3.Connection):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.set_trace_callback(self.copy)
+
+        def copy(self, statement: str) -> None:
+            nonlocal taken
+            taken += 1
+            shutil.copytree(directory, copies / f"{taken:03}")
+
+    connect = partial(sqlite3.connect, factory=Traced)
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", connect)
+        with Lease(directory, "source") as lease, open_store(directory) as store:
+            marks = store.bind("source", lease)
+            marks.describe(PLAN)
+            assert marks.load(PLAN.table).rows == 0
+            failed = tuple(FailedRow((str(n),), None, "bad", bytes(500), 1) for n in range(3))
+            marks.commit(Decision(PLAN.table, Mark("1", ()), 1, 10, Position(1, 1), "v1", failed))
+    shutil.copytree(directory, copies / "done")
+    states = []
+    for copy in sorted(copies.iterdir()):
+        with open_store(copy) as store:
+            states.append([(record.rows, record.failed_rows, record.mark) for record in store.tables()])
+            assert store.failed_count() == sum(failed_rows for _, failed_rows, _ in states[-1])
+    assert taken > 20
+    assert [state for state, _ in groupby(states)] == [[], [(0, 0, None)], [(1, 3, Mark("1", ()))]]
