@@ -22,7 +22,7 @@ from tests.support.modern.engine import Engine
 from tests.support.modern.faults import Faults
 from tests.support.modern.http_server import handler_for
 from tests.support.modern.native_server import NativeClient
-from tests.support.modern.users import Users
+from tests.support.modern.users import Users, read_users
 
 
 class Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -81,11 +81,13 @@ def main() -> None:
     parser.add_argument("--path", type=Path, required=True, help="data directory, made when missing")
     parser.add_argument("--native-port", type=int, default=0, help="0: any free one")
     parser.add_argument("--http-port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--users", type=Path, help="file of users.write_users; default: only `default`")
     arguments = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    engine, users, faults = Engine(arguments.path), Users(), Faults()
+    users = Users(read_users(arguments.users) if arguments.users else ())
+    engine, faults = users.open_engine(arguments.path), Faults()
     native = Listener(arguments.native_port, functools.partial(NativeHandler, engine, users, faults))
     web = Listener(arguments.http_port, handler_for(engine, users, faults))
     for listener in (native, web):

@@ -62,6 +62,16 @@ class Block:
         """The same columns without rows."""
         return Block(0, tuple((name, type_, b"") for name, type_, _ in self.columns))
 
+    def typed_as(self, header: Block) -> Block:
+        """This block with the zones of its DateTimes, which FORMAT Native leaves out as for old clients."""
+        if not any(type_ == "DateTime" for _, type_, _ in self.columns):
+            return self
+        typed = (
+            (name, described if type_ == "DateTime" else type_, values)
+            for (name, type_, values), (_, described, _) in zip(self.columns, header.columns, strict=True)
+        )
+        return Block(self.rows, tuple(typed))
+
     def to_wire(self, revision: int) -> bytes:
         """The body of a Data packet, after the packet's type and table name."""
         return BLOCK_INFO + self._write(b"\x00" if revision >= CUSTOM_SERIALIZATION_REVISION else b"")

@@ -6,8 +6,8 @@ run at the same time, those of one session must not, so a session belongs to one
 
 from __future__ import annotations
 
+import json
 import re
-import threading
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,9 @@ class EngineError(Exception):
         self.text = text
 
 
-def error_of(raised: RuntimeError) -> EngineError:
-    """The code and text in chdb's error; 1002 (UNKNOWN_EXCEPTION) where it has no code."""
-    text = str(raised)
+def error_of(raised: RuntimeError, user: str = "default") -> EngineError:
+    """The code and text in chdb's error, about `user`; 1002 (UNKNOWN_EXCEPTION) where it has no code."""
+    text = str(raised).replace("DB::Exception: default: ", f"DB::Exception: {user}: ")
     match = _ERROR.search(text)
     if match is None:
         return EngineError(1002, f"DB::Exception: {text}")
@@ -58,8 +58,9 @@ class Setting:
 class Session:
     """One client's chdb connection: its database, its own SETs, its temporary tables."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, user: str) -> None:
         self._connection = connection
+        self._user = user
         self._own_sets: list[str] = []
 
     def close(self) -> None:
@@ -106,15 +107,15 @@ class Session:
     def run(self, sql: str, output_format: str = "TSV") -> bytes:
         """Run a statement to its end and give its whole output."""
         try:
-            result = self._connection.query(sql, output_format)
+            result = self._connection.query(_bytes(sql), output_format)
         except RuntimeError as raised:
-            raise error_of(raised) from None
+            raise error_of(raised, self._user) from None
         return bytes(result.bytes())
 
     def run_for_client(self, sql: str, output_format: str) -> bytes:
         """As `run`, and a SET outlives the query's own settings."""
         output = self.run(sql, output_format)
-        words = first_words(sql.encode(), 2)
+        words = first_words(_bytes(sql), 2)
         if words[:1] == [b"SET"] and words[1:] not in ([b"ROLE"], [b"DEFAULT"]):
             self._own_sets.append(sql)
         return output
@@ -122,36 +123,34 @@ class Session:
     def blocks(self, sql: str) -> Generator[Block]:
         """Run a statement and give its result block by block, the first one first without its rows.
 
-        A result without rows gives its header where the engine can name it. Closing the iterator cancels.
+        A SELECT has a header even without rows. Closing the iterator cancels.
         """
-        self._refuse_several(sql)
-        found = False
-        for output in self._outputs(sql):
-            stream = stream_of(output)
-            while stream.has_more():
-                block = read_format(stream)
-                if not found:
-                    found = True
-                    yield block.header()
-                yield block
-        if not found and first_words(sql.encode(), 1) in ([b"SELECT"], [b"WITH"], [b"("]):
-            yield self._header(sql)
-
-    def _refuse_several(self, sql: str) -> None:
-        if self._connection.classify_query(sql)["statement_count"] > 1:
+        kind = self._connection.classify_query(_bytes(sql))
+        if kind["statement_count"] > 1:
             raise EngineError(
                 SYNTAX_ERROR, "DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)"
             )
+        header = self._header(sql)
+        if header is not None:
+            yield header
+        for output in self._outputs(sql, stream=kind["query_class"] == _READ_ONLY):
+            stream = stream_of(output)
+            while stream.has_more():
+                block = read_format(stream)
+                if header is None:
+                    header = block.header()
+                    yield header
+                yield block.typed_as(header)
 
-    def _outputs(self, sql: str) -> Generator[bytes]:
-        if self._connection.classify_query(sql)["query_class"] != _READ_ONLY:
+    def _outputs(self, sql: str, *, stream: bool) -> Generator[bytes]:
+        if not stream:
             yield self.run_for_client(sql, "Native")
             return
         try:
-            streaming = self._connection.send_query(sql, "Native")
+            streaming = self._connection.send_query(_bytes(sql), "Native")
         except RuntimeError as raised:
             if _NOT_STREAMED not in str(raised):
-                raise error_of(raised) from None
+                raise error_of(raised, self._user) from None
             yield self.run_for_client(sql, "Native")
             return
         finished = False
@@ -161,7 +160,7 @@ class Session:
                     result = self._connection.streaming_fetch_result(streaming)
                 except RuntimeError as raised:
                     finished = True
-                    raise error_of(raised) from None
+                    raise error_of(raised, self._user) from None
                 if not result.rows_read():
                     finished = True
                     return
@@ -170,18 +169,46 @@ class Session:
             if not finished:
                 self._connection.streaming_cancel_query(streaming)
 
-    def _header(self, sql: str) -> Block:
-        described = (
-            line.split("\t") for line in self.run(f"DESCRIBE ({sql})", "TSVRaw").decode().splitlines()
-        )
+    def _header(self, sql: str) -> Block | None:
+        """The columns of a SELECT; None for other statements, and where running it says what is wrong."""
+        if first_words(_bytes(sql), 1) not in ([b"SELECT"], [b"WITH"], [b"("]):
+            return None
+        try:
+            described = self._describe(f"({sql})")
+        except EngineError:
+            return None
         return Block(0, tuple((name, type_, b"") for name, type_, *_ in described))
+
+    def _describe(self, what: str) -> list[list[str]]:
+        """Name, type, kind of default and more of each column."""
+        rows = self.run(f"DESCRIBE {what} SETTINGS print_pretty_type_names = 0", "JSONCompactEachRow")
+        return [json.loads(row) for row in rows.splitlines()]
 
     def insert(self, head: str, format_: str) -> InsertInProgress:
         """Begin an INSERT; the engine has checked table, columns and privileges when this returns."""
         try:
-            return InsertInProgress(self._connection, self._connection.send_insert(head, format_))
+            handle = self._connection.send_insert(_bytes(head), format_)
         except RuntimeError as raised:
-            raise error_of(raised) from None
+            raise error_of(raised, self._user) from None
+        return InsertInProgress(self._connection, handle)
+
+    def insert_columns(self, insert: Insert) -> list[tuple[str, str]]:
+        """Name and type of each column an INSERT takes, in its order."""
+        try:
+            described = self._describe(f"TABLE {insert.table}")
+            types = {name: type_ for name, type_, *_ in described}
+            if insert.columns is not None:
+                return [(name, types[name]) for name in insert.columns]
+        except (EngineError, KeyError):
+            # The INSERT itself fails for the same reason, and says so as the server would.
+            self.insert(insert.head, "Native").cancel()
+            raise
+        computed = ("MATERIALIZED", "ALIAS", "EPHEMERAL")
+        return [
+            (name, type_)
+            for name, type_, default, *_ in described
+            if default not in computed and name not in insert.excluded
+        ]
 
 
 class InsertInProgress:
@@ -210,37 +237,31 @@ class InsertInProgress:
 
 
 class Engine:
-    """The engine on one directory, with a connection of its own for what the server itself asks."""
+    """The engine on one directory, open until `close`.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._own = self.session()
-        facts = self._own.run("SELECT version(), timezone()").decode().rstrip("\n").split("\t")
+    `config_file` is a ClickHouse configuration; `administrator` is the role of what the server itself asks.
+    """
+
+    def __init__(self, path: Path, config_file: Path, administrator: str) -> None:
+        self._address = f"{path}?config-file={config_file}"
+        self._own = self.session("default", administrator)  # keeps the engine up between clients
+        facts = self._own.run("SELECT version(), timezone()", "TSVRaw").decode().rstrip("\n").split("\t")
         self.version, self.timezone = facts
 
-    def session(self) -> Session:
-        return Session(_connect(str(self._path)))
+    def session(self, user: str, role: str) -> Session:
+        """A session with the rights of `role` alone, whose errors name `user`."""
+        session = Session(_connect(self._address), user)
+        session.run(f"SET ROLE {quoted(role)}")
+        return session
 
     def close(self) -> None:
         """Shut the engine down; every session must be closed before."""
         self._own.close()
 
-    def insert_columns(self, insert: Insert, database: str) -> list[tuple[str, str]]:
-        """Name and type of each column an INSERT takes, in its order; asked with all privileges."""
-        with self.session() as session:
-            session.use(database)
-            rows = session.run(f"DESCRIBE TABLE {insert.table} FORMAT TSVRaw").decode()
-        described = [line.split("\t") for line in rows.splitlines()]
-        types = {name: type_ for name, type_, *_ in described}
-        if insert.columns is not None:
-            return [(name, types[name]) for name in insert.columns]
-        computed = ("MATERIALIZED", "ALIAS", "EPHEMERAL")
-        return [
-            (name, type_)
-            for name, type_, default, *_ in described
-            if default not in computed and name not in insert.excluded
-        ]
+
+def _bytes(sql: str) -> bytes:
+    """A statement as it came; one may hold bytes that are not UTF-8."""
+    return sql.encode("utf-8", "surrogateescape")
 
 
 def literal(value: str) -> str:

@@ -1,6 +1,7 @@
 """Which trouble is an INSERT to meet now?
 
-A test asks for a fault over `POST /_fault`; the server asks `Faults.next_insert` once per INSERT.
+A test asks for a fault over `POST /_fault`; the server asks `Faults.next_insert` once per INSERT, when its
+data have arrived, and lets `finish` end the INSERT as the fault has it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
+
+from tests.support.modern.engine import EngineError, InsertInProgress
 
 Kind = Literal["refuse", "delay", "drop_before", "drop_after"]
 
@@ -39,6 +42,24 @@ class Fault:
             raise ValueError(f"no fault of kind {self.kind!r}")
 
 
+def too_many_parts(for_seconds: float, table: str = "") -> Fault:
+    """What the server answers while merges do not keep up."""
+    message = (
+        "Too many parts (3000). Merges are processing significantly slower than inserts. (TOO_MANY_PARTS)"
+    )
+    return Fault("refuse", times=None, for_seconds=for_seconds, code=252, message=message, table=table)
+
+
+def read_only(for_seconds: float | None = None, table: str = "") -> Fault:
+    """What a replicated table answers while it has no coordination service; until cleared by default."""
+    message = "Table is in readonly mode (TABLE_IS_READ_ONLY)"
+    return Fault("refuse", times=None, for_seconds=for_seconds, code=242, message=message, table=table)
+
+
+class Dropped(Exception):
+    """A fault asked for this connection to be closed without an answer."""
+
+
 class Faults:
     """The faults asked for, first asked first served; safe to use from several threads."""
 
@@ -55,6 +76,11 @@ class Faults:
         with self._lock:
             self._waiting.clear()
 
+    def waiting(self) -> int:
+        """How many faults wait for an INSERT to meet them."""
+        with self._lock:
+            return len(self._waiting)
+
     def next_insert(self, table: str) -> Fault | None:
         """The fault this INSERT meets; uses up one of its times."""
         now = time.monotonic()
@@ -68,6 +94,27 @@ class Faults:
                     self._waiting[at : at + 1] = [(left, until)] if left.times else []
                 return fault
         return None
+
+
+def finish(running: InsertInProgress, fault: Fault | None) -> int:
+    """End an INSERT whose data have arrived; gives the rows written.
+
+    Raises:
+        EngineError: the engine or the fault refused it.
+        Dropped: the connection is to be closed now.
+    """
+    if fault is None:
+        return running.finish()
+    if fault.kind in ("refuse", "drop_before"):
+        running.cancel()
+        if fault.kind == "drop_before":
+            raise Dropped
+        raise EngineError(fault.code, f"DB::Exception: {fault.message}")
+    time.sleep(fault.seconds)
+    written = running.finish()
+    if fault.kind == "drop_after":
+        raise Dropped
+    return written
 
 
 def parse(body: bytes) -> Fault:

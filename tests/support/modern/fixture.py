@@ -7,7 +7,6 @@ import http.client
 import itertools
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -20,17 +19,25 @@ from typing import Self
 import pytest
 
 from tests.support.modern.faults import Fault
+from tests.support.modern.users import User, write_users
 
 _ROOT = Path(__file__).parents[3]
-_START_SECONDS = 60
 _STOP_SECONDS = 20
+
+WRITER = User("writer", "may insert", ("INSERT ON *.*",))
+READER = User("reader", "may select", ("SELECT ON *.*",))
+"""Users of the `modern_server` fixture besides `default`."""
 
 
 class ModernServer:
-    """ClickHouse 26 of chdb on `path`, in a process of its own; its ports stay the same over restarts."""
+    """ClickHouse 26 of chdb on `path`, in a process of its own; its ports stay the same over restarts.
 
-    def __init__(self, path: Path) -> None:
+    `users` besides `default` take effect at the next `restart`.
+    """
+
+    def __init__(self, path: Path, users: tuple[User, ...] = ()) -> None:
         self.path = path
+        self.users = users
         self.native_port = 0
         self.http_port = 0
         self.version = ""
@@ -58,11 +65,17 @@ class ModernServer:
         self.stop()
         command = [sys.executable, "-m", "tests.support.modern", "--path", str(self.path)]
         command += ["--native-port", str(self.native_port), "--http-port", str(self.http_port)]
-        process = subprocess.Popen(
-            command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
+        self.path.mkdir(parents=True, exist_ok=True)
+        users = self.path / "modern-users.json"
+        write_users(self.users, users)
+        command += ["--users", str(users)]
+        process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._process = process
-        ready = json.loads(_first_line(process))
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the modern server ended with code {process.wait()} before it was ready")
+        ready = json.loads(line)
         self.native_port, self.http_port = ready["native_port"], ready["http_port"]
         self.version = ready["version"]
 
@@ -92,14 +105,18 @@ class ModernServer:
 
     def fault(self, fault: Fault) -> None:
         """Ask for trouble with INSERTs to come."""
-        self._post("/_fault", json.dumps(asdict(fault)).encode())
+        self._ask("/_fault", json.dumps(asdict(fault)).encode())
 
     def clear_faults(self) -> None:
-        self._post("/_fault", b"")
+        self._ask("/_fault", b"")
+
+    def faults_waiting(self) -> int:
+        """How many faults asked for have not met all their INSERTs yet."""
+        return int(self._ask("/_fault", b"", "GET"))
 
     def query(self, sql: str) -> str:
         """What the HTTP interface answers, tab-separated; raises RuntimeError with the server's error."""
-        return self._post("/", sql.encode())
+        return self._ask("/", sql.encode())
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
@@ -114,27 +131,16 @@ class ModernServer:
             self.clear_faults()
             self.query(f"DROP DATABASE {name} SYNC")
 
-    def _post(self, path: str, body: bytes) -> str:
+    def _ask(self, path: str, body: bytes, method: str = "POST") -> str:
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
         ) as client:
-            client.request("POST", path, body)
+            client.request(method, path, body)
             answer = client.getresponse()
             text = answer.read().decode("utf-8", "surrogateescape")
         if answer.status != 200:
             raise RuntimeError(text)
         return text
-
-
-def _first_line(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout is not None
-    if not select.select([process.stdout], [], [], _START_SECONDS)[0]:
-        process.kill()
-        raise TimeoutError("the modern server is not ready")
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"the modern server ended with code {process.wait()} before it was ready")
-    return line
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ class FreshDatabase:
 @pytest.fixture(scope="session")
 def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
     """One server for all tests of this process (one per xdist worker)."""
-    with ModernServer(tmp_path_factory.mktemp("modern")) as server:
+    with ModernServer(tmp_path_factory.mktemp("modern"), (WRITER, READER)) as server:
         yield server
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import http.server
 import re
-import time
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from tests.support.modern import faults as faulting
 from tests.support.modern.engine import Engine, EngineError, Session, Setting, literal
-from tests.support.modern.faults import Faults
+from tests.support.modern.faults import Dropped, Faults, finish
 from tests.support.modern.statement import parse_insert
 from tests.support.modern.users import Users
 from tests.support.modern.wire import LZ4, ProtocolError, frame, stream_of, unframe
@@ -41,10 +40,6 @@ _STATUSES = {
     **dict.fromkeys((76, 209, 439), 503),
 }
 """HTTP status of an exception's code (exceptionCodeToHTTPStatus.cpp); 500 for the others."""
-
-
-class Dropped(Exception):
-    """A fault asked for this connection to be closed without an answer."""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,15 +85,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
 
     def _fault(self, body: bytes) -> None:
+        """POST a fault's fields to add it, nothing to clear all; the answer is how many are waiting."""
         try:
-            if self.command == "POST" and body:
+            if body:
                 self.faults.add(faulting.parse(body))
-            else:
+            elif self.command == "POST":
                 self.faults.clear()
         except ValueError as error:
             self._send(400, f"{error}\n".encode(), {})
         else:
-            self._send(200, b"Ok.\n", {})
+            self._send(200, b"%d\n" % self.faults.waiting(), {})
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -171,21 +167,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _insert(
         self, session: Session, table: str, head: str, format_: str, inline: bytes, body: bytes
     ) -> int:
-        fault = self.faults.next_insert(table)
-        if fault is not None and fault.kind == "refuse":
-            raise EngineError(fault.code, f"DB::Exception: {fault.message}")
-        if fault is not None and fault.kind == "drop_before":
-            raise Dropped
-        if fault is not None and fault.kind == "delay":
-            time.sleep(fault.seconds)
         running = session.insert(head, format_)
         for data in (inline, body):
             if data:
                 running.append(data)
-        rows = running.finish()
-        if fault is not None and fault.kind == "drop_after":
-            raise Dropped
-        return rows
+        return finish(running, self.faults.next_insert(table))
 
     def _decompressed(self, body: bytes, parameters: dict[str, str]) -> bytes:
         encoding = self.headers.get("Content-Encoding", "").lower()

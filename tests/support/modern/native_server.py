@@ -8,18 +8,16 @@ left out, and profile events are empty: clients count on one packet of them afte
 from __future__ import annotations
 
 import contextlib
-import re
 import select
 import socket
 import struct
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.support.modern.blocks import Block, UnservedType, read_wire
 from tests.support.modern.engine import Engine, EngineError, InsertInProgress, Session, Setting
-from tests.support.modern.faults import Fault, Faults
+from tests.support.modern.faults import Dropped, Faults, finish
 from tests.support.modern.statement import Insert, parse_insert, without_format
 from tests.support.modern.users import Users
 from tests.support.modern.wire import (
@@ -60,10 +58,6 @@ _EVENTS = Block(
 METHODS = {"lz4": LZ4, "lz4hc": LZ4, "zstd": ZSTD, "none": NONE}
 
 
-class Dropped(Exception):
-    """A fault asked for this connection to be closed without an answer."""
-
-
 @dataclass(frozen=True)
 class Query:
     sql: str
@@ -88,7 +82,6 @@ class NativeClient:
         self._faults = faults
         self._stream = Stream(lambda: sock.recv(1 << 18))
         self._revision = REVISION
-        self._database = "default"
         self._abandoned: Query | None = None  # an INSERT refused while its blocks were still coming
 
     def serve(self) -> None:
@@ -129,7 +122,6 @@ class NativeClient:
         except EngineError:
             session.close()
             raise
-        self._database = database
         self._sock.sendall(self._hello_packet())
         if self._revision >= 54458:
             stream.blob()
@@ -254,8 +246,6 @@ class NativeClient:
                 blocks += bool(block.rows)
                 if self._cancelled():
                     break
-        if match := re.match(r"\s*USE\s+`?(\w+)", sql, re.IGNORECASE):
-            self._database = match[1]
         info = varint(PROFILE_INFO) + varint(rows) + varint(blocks) + varint(size) + b"\0" + varint(0) + b"\0"
         progress = self._progress(read=(rows, size))
         self._sock.sendall((info if blocks else b"") + progress + varint(END_OF_STREAM))
@@ -270,20 +260,13 @@ class NativeClient:
 
     def _insert(self, session: Session, query: Query, insert: Insert) -> None:
         if insert.data:
-            fault = self._faults.next_insert(insert.table)
             running = session.insert(insert.head, insert.format)
             running.append(insert.data)
         else:
+            columns = session.insert_columns(insert)
             running = session.insert(insert.head, "Native")
-            try:
-                columns = self._engine.insert_columns(insert, self._database)
-                self._send_sample(columns, query)
-                fault = self._faults.next_insert(insert.table)
-            except BaseException:
-                running.cancel()
-                raise
-            self._receive(running, query)
-        written = self._finish(running, fault)
+            self._receive(running, columns, query)
+        written = finish(running, self._faults.next_insert(insert.table))
         self._send_events()
         self._sock.sendall(self._progress(written=(written, 0)) + varint(END_OF_STREAM))
 
@@ -293,10 +276,11 @@ class NativeClient:
         self._sock.sendall(varint(TABLE_COLUMNS) + string("") + string(described))
         self._send_data(Block(0, tuple((name, type_, b"") for name, type_ in columns)), query)
 
-    def _receive(self, running: InsertInProgress, query: Query) -> None:
+    def _receive(self, running: InsertInProgress, columns: list[tuple[str, str]], query: Query) -> None:
         """Hand the client's blocks to the engine as they come; an error is answered while they still come."""
         self._abandoned = query
         try:
+            self._send_sample(columns, query)
             while (block := self._read_data(query)).columns:
                 if block.rows:
                     running.append(block.to_format())
@@ -307,19 +291,6 @@ class NativeClient:
             running.cancel()
             raise
         self._abandoned = None
-
-    def _finish(self, running: InsertInProgress, fault: Fault | None) -> int:
-        if fault is not None and fault.kind in ("refuse", "drop_before"):
-            running.cancel()
-            if fault.kind == "drop_before":
-                raise Dropped
-            raise EngineError(fault.code, f"DB::Exception: {fault.message}")
-        if fault is not None and fault.kind == "delay":
-            time.sleep(fault.seconds)
-        written = running.finish()
-        if fault is not None and fault.kind == "drop_after":
-            raise Dropped
-        return written
 
     def _send_data(self, block: Block, query: Query) -> int:
         body = block.to_wire(self._revision)

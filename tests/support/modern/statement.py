@@ -73,7 +73,7 @@ def parse_insert(sql: bytes) -> Insert | None:
         at += 2
     if function:
         at = _past_brackets(tokens, at)
-    table = sql[table_start : tokens[at - 1].end].decode()
+    table = _text(sql[table_start : tokens[at - 1].end])
     columns: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     if at < len(tokens) and tokens[at].text == b"(":
@@ -87,8 +87,8 @@ def parse_insert(sql: bytes) -> Insert | None:
             return None
         at = _past_brackets(tokens, at)
     if at == len(tokens):
-        return Insert(sql.decode(), table, columns, excluded, "Values", b"")
-    head = sql[: tokens[at].start].decode()
+        return Insert(_text(sql), table, columns, excluded, "Values", b"")
+    head = _text(sql[: tokens[at].start])
     if tokens[at].word == b"VALUES":
         return Insert(head, table, columns, excluded, "Values", sql[tokens[at].end :].lstrip())
     format_ = tokens[at + 1] if at + 1 < len(tokens) else tokens[at]
@@ -108,6 +108,10 @@ def without_format(sql: bytes) -> bytes:
             tail = sql[tokens[at + 1].end : tokens[-1].end]
             return sql[: tokens[at].start].rstrip() + tail
     return sql[: tokens[-1].end]
+
+
+def _text(sql: bytes) -> str:
+    return sql.decode("utf-8", "surrogateescape")
 
 
 def _tokens(sql: bytes) -> Iterator[Token]:
