@@ -257,5 +257,9 @@ _SCHEMA_VERSIONS = """
 """
 _RESET = """
     INSERT INTO tables (source, schema_name, table_name, mark, updated_at) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET mark = excluded.mark, resets = resets + 1, updated_at = excluded.updated_at
+    ON CONFLICT DO UPDATE SET
+        mark = excluded.mark,
+        position = NULL, -- what the source's history held up to there is no longer all delivered
+        resets = resets + 1,
+        updated_at = excluded.updated_at
 """

@@ -90,7 +90,9 @@ def test_a_commit_stores_everything_the_decision_says(
     marks.commit(decision(mark, failed_row("a")))
     clock.now = 1_001.0
     marks.commit(decision(None))
-    assert marks.load(TRADES) == Progress(mark, 20, 200, 2, 1, "v1")
+    progress = marks.load(TRADES)
+    assert (progress.mark, progress.rows, progress.bytes, progress.batches) == (mark, 20, 200, 2)
+    assert (progress.failed_rows, progress.schema_version) == (1, "v1")
     (record,) = store.tables()
     assert (record.source, record.table, record.mark) == (SOURCE, TRADES, mark)
     assert (record.position, record.updated_at, record.failed_rows) == (Position(1, 2), 1_001.0, 1)
@@ -227,7 +229,7 @@ def test_a_mark_reset_meanwhile_is_loaded_again_before_the_next_commit(
 def test_a_cleared_mark_sends_every_row_again_and_keeps_the_counts(store: Store, marks: BoundMarks) -> None:
     marks.commit(decision("10"))
     store.reset(SOURCE, TRADES, None)
-    assert marks.load(TRADES) == Progress(None, 10, 100, 1, 0, "v1")
+    assert marks.load(TRADES) == Progress(rows=10, bytes=100, batches=1, schema_version="v1")
 
 
 def test_a_reset_to_another_type_is_refused_with_the_form(store: Store, marks: BoundMarks) -> None:
