@@ -103,7 +103,7 @@ impl Database {
         let path = c_string(path)?;
         let mut opened = Self { database: ptr::null_mut(), connection: ptr::null_mut() };
         let mut error: *mut c_char = ptr::null_mut();
-        // SAFETY: the out pointers are valid, a null configuration means the defaults, and DuckDB allocates the
+        // SAFETY: the out pointers are valid, a null configuration means the defaults; DuckDB allocates the
         // error, which is copied and then freed.
         unsafe {
             if ffi::duckdb_open_ext(path.as_ptr(), &mut opened.database, ptr::null_mut(), &mut error)
@@ -125,27 +125,16 @@ impl Database {
         unsafe { CStr::from_ptr(ffi::duckdb_library_version()) }.to_string_lossy().into_owned()
     }
 
-    /// Runs statements whose rows are not wanted.
-    pub fn execute(&self, sql: &str) -> Result<()> {
-        self.query(sql).map(drop)
+    /// Runs statements whose rows are not wanted; the number of rows that the last one changed.
+    pub fn execute(&self, sql: &str) -> Result<u64> {
+        let mut result = self.query(sql)?;
+        // SAFETY: the result was filled by DuckDB.
+        Ok(unsafe { ffi::duckdb_rows_changed(&mut result.0) })
     }
 
     /// The rows of a query whose columns are all BIGINT or UUID, none of them NULL.
     pub fn rows(&self, sql: &str) -> Result<Vec<Vec<i128>>> {
         self.query(sql)?.rows()
-    }
-
-    pub fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
-        let sql = c_string(sql)?;
-        let mut statement = Statement { handle: ptr::null_mut(), _database: self };
-        // SAFETY: the connection is open; a statement that failed carries its error until it is destroyed.
-        unsafe {
-            if ffi::duckdb_prepare(self.connection, sql.as_ptr(), &mut statement.handle) != ffi::DuckDBSuccess
-            {
-                return Err(DatabaseError::said(ffi::duckdb_prepare_error(statement.handle)));
-            }
-        }
-        Ok(statement)
     }
 
     /// An appender: the buffer in front of a table.
@@ -217,42 +206,6 @@ impl Drop for Transaction<'_> {
     }
 }
 
-/// A prepared statement.
-pub struct Statement<'a> {
-    handle: ffi::duckdb_prepared_statement,
-    _database: &'a Database,
-}
-
-impl Statement<'_> {
-    /// Runs it with these values; the number of rows it changed.
-    pub fn execute(&self, values: &[Value<'_>]) -> Result<u64> {
-        for (position, value) in values.iter().enumerate() {
-            let value = Owned::new(*value);
-            // SAFETY: the statement lives, and binding copies the value.
-            let state = unsafe { ffi::duckdb_bind_value(self.handle, position as u64 + 1, value.0) };
-            if state != ffi::DuckDBSuccess {
-                // SAFETY: the statement lives, and so does its error.
-                return Err(unsafe { DatabaseError::said(ffi::duckdb_prepare_error(self.handle)) });
-            }
-        }
-        // SAFETY: as in `query`.
-        unsafe {
-            let mut result = Rows(std::mem::zeroed());
-            if ffi::duckdb_execute_prepared(self.handle, &mut result.0) != ffi::DuckDBSuccess {
-                return Err(DatabaseError::said(ffi::duckdb_result_error(&mut result.0)));
-            }
-            Ok(ffi::duckdb_rows_changed(&mut result.0))
-        }
-    }
-}
-
-impl Drop for Statement<'_> {
-    fn drop(&mut self) {
-        // SAFETY: accepts null, destroyed once.
-        unsafe { ffi::duckdb_destroy_prepare(&mut self.handle) }
-    }
-}
-
 /// Rows on their way into a table, in the transaction that is open when they are flushed.
 pub struct Appender<'a> {
     handle: ffi::duckdb_appender,
@@ -299,8 +252,8 @@ struct Rows(ffi::duckdb_result);
 impl Rows {
     fn rows(mut self) -> Result<Vec<Vec<i128>>> {
         let mut rows = Vec::new();
-        // SAFETY: the column indexes are below the column count, the row indexes below the chunk's size, and the
-        // data of a BIGINT vector are i64, those of a UUID vector hugeints with the highest bit flipped.
+        // SAFETY: columns and rows are within the bounds that DuckDB gives; the data of a BIGINT vector are
+        // i64, those of a UUID vector hugeints with the highest bit flipped.
         unsafe {
             let columns = ffi::duckdb_column_count(&mut self.0);
             loop {

@@ -1,7 +1,7 @@
 //! Who writes the DuckDB file in production's place: a process that trades, in Rust. [W1-W4]
 //!
 //! The same job as tools/reference_writer.py, under the same configuration file: it holds the file's lock,
-//! buffers 100 rows, commits them in one transaction, beats a heartbeat, and stops cleanly on SIGTERM and SIGINT.
+//! buffers 100 rows, commits them in one transaction, beats a heartbeat, and stops cleanly when told to.
 
 mod config;
 mod database;

@@ -15,14 +15,16 @@ pub const OPEN_ORDERS: usize = 10_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     pub trade_id: u128,
+    pub seq: i64,
     pub quantity: i64,
     pub filled: i64,
 }
 
-/// A new trade, but for its number and its time.
+/// A new trade, but for its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trade {
     pub trade_id: u128,
+    pub seq: i64,
     pub broker_id: i64,
     pub symbol: &'static str,
     pub side: &'static str,
@@ -32,12 +34,12 @@ pub struct Trade {
 }
 
 impl Trade {
-    /// The row of table trades. The one place where a row takes its final form: whoever signs rows signs here,
-    /// over these values, and appends the signature as one more column.
-    pub fn row(&self, seq: i64, time_ns: i64) -> [Value<'static>; 11] {
+    /// The row of table trades. The one place where a row takes its final form: whoever signs rows signs
+    /// here, over these values, and appends the signature as one more column.
+    pub fn row(&self, time_ns: i64) -> [Value<'static>; 11] {
         [
             Value::Uuid(self.trade_id),
-            Value::Integer(seq),
+            Value::Integer(self.seq),
             Value::Integer(self.broker_id),
             Value::Text(self.symbol),
             Value::Text(self.side),
@@ -58,6 +60,19 @@ pub struct Move {
     pub status: &'static str,
 }
 
+impl Move {
+    /// The row of table moves.
+    pub fn row(&self, time_ns: i64) -> [Value<'static>; 5] {
+        [
+            Value::Integer(self.order.seq),
+            Value::Uuid(self.order.trade_id),
+            Value::Text(self.status),
+            Value::Integer(self.order.filled),
+            Value::TimestampNs(time_ns),
+        ]
+    }
+}
+
 pub struct Market {
     random: SplitMix,
     open: VecDeque<Order>,
@@ -69,14 +84,16 @@ impl Market {
         Self { random: SplitMix(seed), open: open.into_iter().collect() }
     }
 
-    pub fn trades(&mut self, count: u64) -> Vec<Trade> {
-        (0..count).map(|_| self.trade()).collect()
+    /// A new trade for each of these numbers.
+    pub fn trades(&mut self, numbers: impl IntoIterator<Item = i64>) -> Vec<Trade> {
+        numbers.into_iter().map(|seq| self.trade(seq)).collect()
     }
 
-    fn trade(&mut self) -> Trade {
+    fn trade(&mut self, seq: i64) -> Trade {
         let random = &mut self.random;
         Trade {
             trade_id: random.uuid(),
+            seq,
             broker_id: random.below(BROKERS.len() as u64) as i64 + 1,
             symbol: SYMBOLS[random.below(SYMBOLS.len() as u64) as usize],
             side: if random.below(2) == 0 { "BUY" } else { "SELL" },
@@ -116,6 +133,7 @@ impl Market {
         self.open.extend(partial);
         self.open.extend(trades.iter().map(|trade| Order {
             trade_id: trade.trade_id,
+            seq: trade.seq,
             quantity: trade.quantity,
             filled: 0,
         }));
@@ -155,17 +173,17 @@ mod tests {
     fn the_same_seed_trades_the_same() {
         let mut one = Market::new(7, []);
         let mut two = Market::new(7, []);
-        let trades = one.trades(200);
-        assert_eq!(trades, two.trades(200));
+        let trades = one.trades(1..=200);
+        assert_eq!(trades, two.trades(1..=200));
         one.committed(&trades, Vec::new());
         two.committed(&trades, Vec::new());
         assert_eq!(one.moves(100), two.moves(100));
-        assert_ne!(trades, Market::new(8, []).trades(200));
+        assert_ne!(trades, Market::new(8, []).trades(1..=200));
     }
 
     #[test]
     fn an_id_is_a_uuid_of_version_4() {
-        for trade in Market::new(1, []).trades(1000) {
+        for trade in Market::new(1, []).trades(1..=1000) {
             assert_eq!(trade.trade_id >> 76 & 0xf, 4);
             assert_eq!(trade.trade_id >> 62 & 0b11, 0b10);
         }
@@ -174,7 +192,7 @@ mod tests {
     #[test]
     fn an_order_moves_until_it_is_complete_and_then_no_more() {
         let mut market = Market::new(3, []);
-        let trades = market.trades(100);
+        let trades = market.trades(1..=100);
         market.committed(&trades, Vec::new());
         let mut complete = 0;
         loop {
@@ -198,7 +216,7 @@ mod tests {
     #[test]
     fn open_orders_have_a_bound() {
         let mut market = Market::new(3, []);
-        let trades = market.trades(OPEN_ORDERS as u64 + 5);
+        let trades = market.trades(1..=OPEN_ORDERS as i64 + 5);
         market.committed(&trades, Vec::new());
         assert_eq!(market.open.len(), OPEN_ORDERS);
         assert_eq!(market.open[0].trade_id, trades[5].trade_id);
