@@ -154,7 +154,8 @@ class Batch:
     `rows` holds exactly the plan's columns, in order. `versions` is a UInt64 array of the same length.
     `deleted` is a Boolean array of the same length, or None when no row is a deletion. `mark` is where the
     table stands once this batch is delivered: never behind the mark it was read after, and None when the
-    batch holds only rows that do not move it. `seen_at` is when the change was noticed (monotonic seconds).
+    batch holds only rows that do not move it. `position` is how far the source's history is delivered with it:
+    every change up to there is in this batch or before it. `seen_at` is when the change was noticed (monotonic seconds).
     """
 
     plan: TablePlan
@@ -241,6 +242,8 @@ class Progress:
     """What the store knows of one table."""
 
     mark: Mark | None = None
+    position: Position | None = None
+    """The last delivered batch's."""
     rows: int = 0
     bytes: int = 0
     batches: int = 0

@@ -63,7 +63,13 @@ class Source(Protocol):
         """The newest committed position, from headers alone."""
         ...
 
-    def open(self, plan: TablePlan) -> TableReader: ...
+    def open(self, plan: TablePlan, since: Position | None = None) -> TableReader:
+        """A reader of one table.
+
+        Args:
+            since: the last delivered batch's position, from where changes of older rows are looked for.
+        """
+        ...
 
     def wait(self, since: Position | None, timeout_seconds: float) -> bool:
         """Wait until the position differs from `since`; False if the time passed or `wake` was called."""

@@ -123,7 +123,7 @@ class TableLoop:
             rng=self._rng,
             schema_version=schema_version(self._plan),
         )
-        reader = self._source.open(self._plan)
+        reader = self._source.open(self._plan, progress.position)
         try:
             with Pipeline(delivery, str(self._plan.table)) as pipeline:
                 self._follow(reader, pipeline, delivery, progress.mark)

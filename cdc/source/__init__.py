@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cdc.source.database import DuckDbSource, open_source
+from cdc.source.events import SourceEvents
 from cdc.source.layout import CorruptHeader, NotDuckDb, TruncatedFile, UnknownVersion
 from cdc.source.snapshot import Snapshot
 
@@ -11,6 +12,7 @@ __all__ = [
     "DuckDbSource",
     "NotDuckDb",
     "Snapshot",
+    "SourceEvents",
     "TruncatedFile",
     "UnknownVersion",
     "open_source",

@@ -12,11 +12,14 @@ import pyarrow as pa
 
 from cdc.change import Position, TablePlan, TableSchema
 from cdc.clock import Clock, SystemClock
+from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.pin import Pinner
 from cdc.source.ranges import plan_boundaries, read_range
 from cdc.source.reader import SnapshotReader
 from cdc.source.session import Memory, Session
 from cdc.source.snapshot import Snapshot, Snapshots
+from cdc.source.tail import Lost, Tail
+from cdc.source.tailing import TailingReader
 from cdc.source.watch import Watch
 
 DEFAULT_SKEW_SECONDS = 60.0
@@ -33,14 +36,21 @@ class DuckDbSource:
         snapshots: Snapshots,
         watch: Watch,
         clock: Clock,
+        events: SourceEvents,
+        *,
         max_skew_seconds: float,
+        tailing: bool,
+        deletes: bool,
     ) -> None:
         self._pinner = pinner
         self._session = session
         self._snapshots = snapshots
         self._watch = watch
         self._clock = clock
+        self._events = events
         self._max_skew_seconds = max_skew_seconds
+        self._tailing = tailing
+        self._deletes = deletes
 
     def __enter__(self) -> Self:
         return self
@@ -84,13 +94,35 @@ class DuckDbSource:
         """
         return self._pinner.position()
 
-    def open(self, plan: TablePlan) -> SnapshotReader:
-        """A reader of one table, for one thread.
+    def open(self, plan: TablePlan, since: Position | None = None) -> SnapshotReader | TailingReader:
+        """A reader of one table, for one thread: it follows the log where it can, else it reads snapshots.
+
+        Args:
+            since: the position of the last batch delivered, from where the log is followed if it is there.
 
         Raises:
             SourceError: the plan asks for what cannot be done with its columns' types.
         """
-        return SnapshotReader(plan, self._snapshots, self._session, self._clock, self._max_skew_seconds)
+        reader = SnapshotReader(plan, self._snapshots, self._session, self._clock, self._max_skew_seconds)
+        if not self._tailing:
+            return reader
+
+        def make_tail() -> Tail:
+            schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
+            if schema is None:
+                raise Lost("the table is gone")
+            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._session)
+
+        return TailingReader(
+            plan.table,
+            reader,
+            make_tail,
+            self._pinner,
+            self._events,
+            self._clock,
+            since=since,
+            deletes=self._deletes,
+        )
 
     def snapshot(self) -> Snapshot:
         """The newest committed state, to be closed soon: it lasts until the writer's next checkpoint.
@@ -148,6 +180,9 @@ def open_source(
     direct: bool | None = None,
     max_skew_seconds: float = DEFAULT_SKEW_SECONDS,
     poll_seconds: float = DEFAULT_POLL_SECONDS,
+    tailing: bool = True,
+    deletes: bool = False,
+    events: SourceEvents | None = None,
     clock: Clock | None = None,
 ) -> DuckDbSource:
     """Open the DuckDB file at `path` for reading, whether or not a writer holds it.
@@ -158,6 +193,9 @@ def open_source(
             not share its file.
         max_skew_seconds: how far past now a time watermark may lie and still move the mark.
         poll_seconds: the longest pause between two looks at the file, should its directory not notify.
+        tailing: follow the log, beside snapshots; False reads snapshots alone.
+        deletes: hand out deleted rows too; only the log tells of them.
+        events: is told what happens while tables are read.
 
     Raises:
         SourceError: there is no such file, it is no DuckDB database, or a newer one.
@@ -168,4 +206,14 @@ def open_source(
     use_direct = sys.platform == "win32" if direct is None else direct
     snapshots = Snapshots(pinner, session, clock, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
-    return DuckDbSource(pinner, session, snapshots, watch, clock, max_skew_seconds)
+    return DuckDbSource(
+        pinner,
+        session,
+        snapshots,
+        watch,
+        clock,
+        events or NoEvents(),
+        max_skew_seconds=max_skew_seconds,
+        tailing=tailing and not use_direct,
+        deletes=deletes,
+    )

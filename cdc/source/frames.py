@@ -14,10 +14,15 @@ import numpy as np
 
 from cdc.change import TableId
 
+DROP_TABLE = 2
+DROP_SCHEMA = 4
+ALTER = 20
 USE_TABLE = 25
 INSERT = 26
 DELETE = 27
 UPDATE = 28
+ROW_GROUPS = 29
+"""Row groups that a bulk load wrote into the file itself."""
 SEQUENCE_VALUE = 10
 CHECKPOINT = 99
 COMMIT = 100

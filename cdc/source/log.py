@@ -154,11 +154,12 @@ def _walk(start: int, size: int, read_at: ReadAt) -> tuple[int | None, int | Non
 
 
 def _meta_block(frame: bytes) -> int | None:
-    """The pointer in a CHECKPOINT frame: field 101 = an object whose field 100 is the block."""
+    """The pointer in a CHECKPOINT frame: field 101 = an object whose field 100 is the block, left out when 0."""
     fields = _Fields(frame[FRAME_HEADER:])
     try:
-        expected = (fields.u16(), fields.varint(), fields.u16(), fields.u16())
-        return fields.varint() if expected == (100, CHECKPOINT, 101, 100) else None
+        if (fields.u16(), fields.varint(), fields.u16()) != (100, CHECKPOINT, 101):
+            return None
+        return fields.varint() if fields.u16() == 100 else 0
     except (IndexError, ValueError):
         return None
 

@@ -23,7 +23,8 @@ CHANGED = "changed"
 """The rows that the last round inserted or updated and did not delete, at their present state: `row_id` and
 the table's stored columns."""
 REMOVED = "removed"
-"""The rows that the last round deleted, as they stood; a row it inserted itself is not among them."""
+"""The rows that the last round deleted, as they stood. Those it inserted itself are among them, for a snapshot
+may have shown them meanwhile."""
 
 
 class Mirror:
@@ -71,7 +72,7 @@ class Mirror:
                 self._update(column)
         if decoded.deletes:
             gone = f"row_id IN (SELECT row_id FROM {self._twin.deletes})"
-            run(f"INSERT INTO {REMOVED} SELECT * FROM mirror WHERE {gone} AND row_id < {first_new}")
+            run(f"INSERT INTO {REMOVED} SELECT * FROM mirror WHERE {gone}")
             run(f"DELETE FROM mirror WHERE {gone}")
         updated = " OR row_id IN (SELECT row_id FROM touched)" if decoded.values or decoded.nulls else ""
         run(f"INSERT INTO {CHANGED} SELECT * FROM mirror WHERE row_id >= {first_new}{updated}")

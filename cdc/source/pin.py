@@ -59,6 +59,10 @@ class PinnedLog:
     size: int
 
 
+class _Moved(Exception):
+    """The writer changed something while a pin was taken."""
+
+
 class Pin:
     """A consistent view of the file and its logs; reads raise once a checkpoint has overtaken it."""
 
@@ -158,6 +162,14 @@ class Pin:
                 "read", self.path, "a checkpoint overtook the snapshot", "Take a new snapshot"
             )
 
+    def is_superseded(self) -> bool:
+        """Whether a checkpoint has overtaken this view by now."""
+        try:
+            self.verify()
+        except SnapshotSuperseded:
+            return True
+        return False
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -229,15 +241,16 @@ class Pinner:
         """A pin, or None when something moved while it was taken."""
         opened: list[int] = []
         try:
-            pin = self._pinned(opened)
+            return self._pinned(opened)
+        except _Moved:
+            self._walks.clear()
+            _close(opened)
+            return None
         except BaseException:
             _close(opened)
             raise
-        if pin is None:
-            _close(opened)
-        return pin
 
-    def _pinned(self, opened: list[int]) -> Pin | None:
+    def _pinned(self, opened: list[int]) -> Pin:
         file = _open(self.path, opened)
         if file is None:
             raise SourceError(
@@ -262,8 +275,7 @@ class Pinner:
             and _same(checkpoint_log, _beside(self.path, CHECKPOINT_LOG))
         )
         if not still:
-            self._walks.clear()
-            return None
+            raise _Moved
         if headers.active is not None:
             iteration = headers.active.iteration
         else:
@@ -290,8 +302,8 @@ class Pinner:
         if fresh or walk is None or not walk.belongs(file_id, status.st_size, read_at):
             walk = self._walks[suffix] = LogWalk(file_id, read_at(0, 512))
         end = walk.look(status.st_size, read_at)
-        if not walk.belongs(file_id, os.fstat(file).st_size, read_at):  # emptied while it was walked
-            del self._walks[suffix]
+        if end is not None and not walk.belongs(file_id, os.fstat(file).st_size, read_at):
+            raise _Moved  # emptied while it was walked
         return end
 
     def _logs(

@@ -9,13 +9,15 @@ that were committed late while the pieces were read are found there.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Batch, BatchLimits, Mark, TablePlan
+from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source.batching import rebatch
@@ -23,7 +25,7 @@ from cdc.source.marking import Marking
 from cdc.source.quote import identifier, qualified
 from cdc.source.ranges import Range, Selection, columns, cut, order
 from cdc.source.session import Session
-from cdc.source.snapshot import Snapshot, Snapshots
+from cdc.source.snapshot import Snapshot, Snapshots, Stream
 from cdc.source.versions import check_version_column, row_versions
 from cdc.source.window import HASH, Window, hash_of
 
@@ -33,10 +35,28 @@ _FIRST_PIECES = 4
 _MOST_PIECES = 20
 """Pieces read at once: a million rows, sorted in memory."""
 _MOVES = "__cdc_moves"
+_DELETED = "CAST(0 AS UBIGINT)"
+"""Stands for the hash of a deleted row, so that the same row, inserted again, is not taken for sent."""
+
+
+class View(Protocol):
+    """Rows of the table as of one position, to be selected with DuckDB: a snapshot's, or a tail round's."""
+
+    @property
+    def position(self) -> Position: ...
+    @property
+    def cursor(self) -> duckdb.DuckDBPyConnection: ...
+    def relation(self, table: TableId) -> str:
+        """What stands for the table after FROM."""
+        ...
+
+    def stream(self, sql: str, parameters: Sequence[str], rows: int) -> Stream:
+        """What `sql` selects, in record batches of at most `rows`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class Standing:
     """Where a read stands: the mark so far, and how batches are made."""
 
     mark: Mark | None
@@ -67,6 +87,8 @@ class SnapshotReader:
         self._window = Window(plan)
         self._unacknowledged: dict[int, tuple[Batch, pa.RecordBatch]] = {}
         self._followed = False
+        self.resume_from: Position | None = None
+        """Where a tail is to go on once the batches made now are delivered; None: where each was read."""
 
     def __repr__(self) -> str:
         return f"SnapshotReader({self._plan.table}, {len(self._window)} rows in the window)"
@@ -82,7 +104,7 @@ class SnapshotReader:
             SourceError: the source cannot be read, or its table no longer matches the plan.
         """
         self._unacknowledged.clear()
-        standing = _Standing(after, limits, self._clock.monotonic())
+        standing = Standing(after, limits, self._clock.monotonic())
         low = self._low(after)
         self._window.sweep(low, self._connection)
         in_pieces = not self._followed
@@ -100,6 +122,26 @@ class SnapshotReader:
                 continue
             self._followed = True
             return
+
+    def changes(
+        self, view: View, standing: Standing, *, known: bool, moving: bool, removed: bool = False
+    ) -> Generator[Batch, None, Standing]:
+        """Batches of all rows of `view`, which hold the newest changes and nothing else.
+
+        Args:
+            known: leave out those that were acknowledged in this very state.
+            moving: they may move the mark.
+            removed: they are deletions, which never do.
+
+        Raises:
+            SourceError: the table no longer matches the plan.
+        """
+        selection = Selection(self._plan)
+        moves = self._moves(selection, standing.mark) if moving and not removed else "FALSE"
+        hashed = _DELETED if removed else hash_of(self._plan)
+        rows = self._rows(view, moves, hashed, selection.filter())
+        sql = self._window.unsent(rows, view.cursor) if known else rows
+        return (yield from self._batches(view, sql, selection, standing, removed=removed))
 
     def acknowledged(self, batch: Batch) -> None:
         """`batch` is in the target: its rows need not be read again while they stay as they are.
@@ -134,8 +176,8 @@ class SnapshotReader:
         return None if mark is None else self._marking.low(mark.watermark, self._connection)
 
     def _pieces(
-        self, low: str | None, standing: _Standing
-    ) -> Generator[Batch, None, tuple[str | None, _Standing]]:
+        self, low: str | None, standing: Standing
+    ) -> Generator[Batch, None, tuple[str | None, Standing]]:
         """The rows from `low` to near the end, in pieces; answers where to read on from."""
         places = self._snapshots.run(lambda snapshot: cut(snapshot, self._plan, low, self._piece_rows))
         if not places:
@@ -161,40 +203,51 @@ class SnapshotReader:
         return end, standing
 
     def _stream(
-        self, snapshot: Snapshot, bounds: Range | None, standing: _Standing, remember_from: str | None
-    ) -> Generator[Batch, None, _Standing]:
+        self, view: View, bounds: Range | None, standing: Standing, remember_from: str | None
+    ) -> Generator[Batch, None, Standing]:
         """Batches of the rows within `bounds`, or of those without a watermark if it is None.
 
         Rows from `remember_from` on get a hash, by which they are known once they are acknowledged.
         """
-        sql, parameters = self._select(snapshot, bounds, standing.mark, remember_from)
-        found = snapshot.stream(sql, parameters, standing.limits.rows)
-        self._check(found.types)
-        for rows in rebatch(found.batches, standing.limits):
-            batch, standing = self._batch(rows, snapshot, standing)
-            yield batch
-        return standing
-
-    def _select(
-        self, snapshot: Snapshot, bounds: Range | None, mark: Mark | None, remember_from: str | None
-    ) -> tuple[str, list[str]]:
         plan, selection = self._plan, Selection(self._plan)
         column = identifier(plan.watermark.name)
         hashed, moves = hash_of(plan), "FALSE"
-        if bounds is not None:
+        if bounds is None:
+            where = f"{selection.filter()} AND {column} IS NULL"
+        else:
             if remember_from is not None and bounds.low != remember_from:
                 start = selection.value(remember_from, plan.watermark.type)
                 hashed = f"CASE WHEN {column} >= {start} THEN {hashed} END"
-            moves = selection.past(mark)
-            latest = self._marking.latest(self._clock.wall())
-            if latest is not None:
-                moves += f" AND {column} <= {selection.value(latest, plan.watermark.type)}"
-        where = f"{selection.filter()} AND {column} IS NULL" if bounds is None else selection.within(bounds)
-        rows = (
-            f"SELECT {columns(plan)}, coalesce({moves}, FALSE) AS {_MOVES}, {hashed} AS {HASH} "
-            f"FROM {qualified(snapshot.database, plan.table)} WHERE {where}"
+            moves = self._moves(selection, standing.mark)
+            where = selection.within(bounds)
+        rows = self._rows(view, moves, hashed, where)
+        return (yield from self._batches(view, self._window.unsent(rows, view.cursor), selection, standing))
+
+    def _moves(self, selection: Selection, mark: Mark | None) -> str:
+        """The condition that a row moves the mark: it lies past it, and not too far in the future."""
+        moves = selection.past(mark)
+        latest = self._marking.latest(self._clock.wall())
+        if latest is None:
+            return moves
+        watermark = self._plan.watermark
+        return f"{moves} AND {identifier(watermark.name)} <= {selection.value(latest, watermark.type)}"
+
+    def _rows(self, view: View, moves: str, hashed: str, where: str) -> str:
+        """The SELECT of delivered columns, of whether a row moves the mark, and of its hash."""
+        return (
+            f"SELECT {columns(self._plan)}, coalesce({moves}, FALSE) AS {_MOVES}, {hashed} AS {HASH} "
+            f"FROM {view.relation(self._plan.table)} WHERE {where}"
         )
-        return f"{self._window.unsent(rows, snapshot.cursor)} ORDER BY {order(plan)}", selection.parameters
+
+    def _batches(
+        self, view: View, sql: str, selection: Selection, standing: Standing, *, removed: bool = False
+    ) -> Generator[Batch, None, Standing]:
+        found = view.stream(f"{sql} ORDER BY {order(self._plan)}", selection.parameters, standing.limits.rows)
+        self._check(found.types)
+        for rows in rebatch(found.batches, standing.limits):
+            batch, standing = self._batch(rows, view.position, standing, removed=removed)
+            yield batch
+        return standing
 
     def _check(self, found: dict[str, str]) -> None:
         """Raises:
@@ -210,21 +263,22 @@ class SnapshotReader:
                 )
 
     def _batch(
-        self, rows: pa.RecordBatch, snapshot: Snapshot, standing: _Standing
-    ) -> tuple[Batch, _Standing]:
+        self, rows: pa.RecordBatch, position: Position, standing: Standing, *, removed: bool
+    ) -> tuple[Batch, Standing]:
         delivered = rows.select(list(self._plan.column_names))
         moving = np.flatnonzero(rows.column(_MOVES).to_numpy(zero_copy_only=False))
         mark = self._mark(delivered.slice(int(moving[-1]), 1)) if len(moving) else None
         batch = Batch(
             plan=self._plan,
             rows=delivered,
-            versions=row_versions(delivered, self._plan, snapshot.position),
+            versions=row_versions(delivered, self._plan, position),
             mark=mark,
-            position=snapshot.position,
+            position=self.resume_from or position,
             seen_at=standing.seen_at,
+            deleted=pa.array(np.ones(len(rows), dtype=bool)) if removed else None,
         )
         self._unacknowledged[id(batch)] = batch, self._window.columns(rows)
-        return batch, _Standing(mark or standing.mark, standing.limits, standing.seen_at)
+        return batch, Standing(mark or standing.mark, standing.limits, standing.seen_at)
 
     def _mark(self, row: pa.RecordBatch) -> Mark:
         """The place of the one `row`, in DuckDB's own text."""

@@ -15,13 +15,13 @@ from typing import Any, Self, TypeVar
 import duckdb
 import pyarrow as pa
 
-from cdc.change import Position, TableSchema
+from cdc.change import Position, TableId, TableSchema
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
 from cdc.source.catalog import read_tables
 from cdc.source.direct import attach_when_free
 from cdc.source.pin import Pin, Pinner
-from cdc.source.quote import identifier
+from cdc.source.quote import identifier, qualified
 from cdc.source.session import Session
 
 Parameters = Sequence[Any] | dict[str, Any]
@@ -92,6 +92,10 @@ class Snapshot:
     @property
     def cursor(self) -> duckdb.DuckDBPyConnection:
         return self._cursor
+
+    def relation(self, table: TableId) -> str:
+        """The table's qualified name."""
+        return qualified(self.database, table)
 
     def tables(self) -> tuple[TableSchema, ...]:
         """Every table, in order of schema and name.

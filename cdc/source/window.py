@@ -20,6 +20,8 @@ MAX_BYTES = 256 << 20
 _SLACK_ROWS = 10_000
 """Rows that may have left the window before it is worth sweeping them out."""
 _TABLE = "cdc_window"
+_ADDED = "cdc_window_added"
+_NUMBER = "__cdc_number"
 
 
 def hash_of(plan: TablePlan) -> str:
@@ -33,16 +35,21 @@ def _hashed(name: str, kind: str) -> str:
 
 
 class Window:
-    """Acknowledged rows from the window's low end on, as an Arrow table of watermark, key and hash."""
+    """Acknowledged rows from the window's low end on: watermark, key and hash of each key's last state.
+
+    Only the last state counts: a row that returns to an earlier one has changed once more.
+    """
 
     def __init__(self, plan: TablePlan, max_bytes: int = MAX_BYTES) -> None:
         self._plan = plan
         self._max_bytes = max_bytes
         self._rows: pa.Table | None = None
+        self._added: list[pa.RecordBatch] = []
         self._swept = 0
 
     def __len__(self) -> int:
-        return self._rows.num_rows if self._rows is not None else 0
+        parts = [*self._added, self._rows] if self._rows is not None else self._added
+        return int(sum(part.num_rows for part in parts))
 
     def columns(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """What of `rows`, which have the column `HASH`, the window needs; rows without a hash are outside."""
@@ -58,9 +65,10 @@ class Window:
         """
         if not rows.num_rows:
             return
-        new = pa.Table.from_batches([rows])
-        self._rows = new if self._rows is None else pa.concat_tables([self._rows, new])
-        if self._rows.nbytes > self._max_bytes:
+        self._added.append(rows)
+        nbytes = sum(batch.nbytes for batch in self._added)
+        nbytes += self._rows.nbytes if self._rows is not None else 0
+        if nbytes > self._max_bytes:
             raise SourceError(
                 "replicate",
                 self._plan.table,
@@ -70,25 +78,53 @@ class Window:
 
     def sweep(self, low: str | None, connection: duckdb.DuckDBPyConnection) -> None:
         """Forget the rows below `low`, once enough of them may have gathered."""
-        if self._rows is None or low is None or len(self) < 2 * self._swept + _SLACK_ROWS:
+        if low is None or len(self) < 2 * self._swept + _SLACK_ROWS:
             return
+        self._settle(connection)
         mark = identifier(self._plan.watermark.name)
-        connection.register(_TABLE, self._rows)
-        self._rows = connection.sql(
-            f"SELECT * FROM {_TABLE}"
-            f" WHERE {mark} >= CAST($1 AS {self._plan.watermark.type}) OR {mark} IS NULL",
-            params=[low],
-        ).to_arrow_table()
-        connection.unregister(_TABLE)
+        kept = f"{mark} >= CAST($1 AS {self._plan.watermark.type}) OR {mark} IS NULL"
+        self._rows = self._run(connection, f"SELECT * FROM {_TABLE} WHERE {kept}", [low])
         self._swept = len(self)
 
     def unsent(self, rows: str, connection: duckdb.DuckDBPyConnection) -> str:
         """The SQL that leaves out what was sent of `rows`, a SELECT with the column `HASH`."""
         if not len(self):
             return rows
+        self._settle(connection)
         connection.register(_TABLE, self._rows)
-        same = " AND ".join(
+        return f"SELECT * FROM ({rows}) AS found ANTI JOIN temp.{_TABLE} AS sent ON {self._same(HASH)}"
+
+    def _settle(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let the states added since the last time take the place of earlier ones under the same keys."""
+        if not self._added:
+            return
+        numbers = pa.array(range(sum(batch.num_rows for batch in self._added)), pa.int64())
+        added = pa.Table.from_batches(self._added).append_column(_NUMBER, numbers)
+        self._added = []
+        connection.register(_ADDED, added)
+        keys = ", ".join(map(identifier, self._plan.key))
+        last = f"row_number() OVER (PARTITION BY {keys} ORDER BY {_NUMBER} DESC) = 1"
+        rows = f"SELECT * EXCLUDE ({_NUMBER}) FROM {_ADDED} QUALIFY {last}"
+        if self._rows is not None:
+            older = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
+            rows = f"{older} UNION ALL BY NAME {rows}"
+        self._rows = self._run(connection, rows)
+        connection.unregister(_ADDED)
+
+    def _same(self, *names: str) -> str:
+        """The condition that `found` and `sent` agree in the key and `names`."""
+        return " AND ".join(
             f"found.{identifier(name)} IS NOT DISTINCT FROM sent.{identifier(name)}"
-            for name in (*self._plan.key, HASH)
+            for name in (*self._plan.key, *names)
         )
-        return f"SELECT * FROM ({rows}) AS found ANTI JOIN temp.{_TABLE} AS sent ON {same}"
+
+    def _run(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[str] | None = None
+    ) -> pa.Table:
+        """What `sql` selects, of the settled rows as `_TABLE` among others."""
+        if self._rows is not None:
+            connection.register(_TABLE, self._rows)
+        found = connection.sql(sql, params=parameters).to_arrow_table()
+        if self._rows is not None:
+            connection.unregister(_TABLE)
+        return found

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from cdc.change import Decision, Mark, Progress, TableId, TablePlan
+from cdc.change import Decision, Mark, Position, Progress, TableId, TablePlan
 from cdc.clock import Clock
 from cdc.errors import Meaning, StateError
 from cdc.watermark.database import Database
@@ -125,6 +125,7 @@ class BoundMarks:
         self._resets[table] = stored.resets
         return Progress(
             mark=stored.mark,
+            position=stored.position,
             rows=stored.rows,
             bytes=stored.bytes,
             batches=stored.batches,
@@ -214,6 +215,7 @@ class BoundMarks:
 class _Stored:
     mark: Mark | None = None
     columns: MarkColumns | None = None
+    position: Position | None = None
     rows: int = 0
     bytes: int = 0
     batches: int = 0
@@ -225,10 +227,11 @@ def _table(connection: sqlite3.Connection, source: str, table: TableId) -> _Stor
     row: tuple[Any, ...] | None = connection.execute(_TABLE, (source, table.schema, table.name)).fetchone()
     if row is None:
         return _Stored()
-    mark, columns, *counts = row
+    mark, columns, position, *counts = row
     return _Stored(
         None if mark is None else Mark.from_json(mark),
         None if columns is None else MarkColumns.from_json(columns),
+        None if position is None else Position.parse(position),
         *counts,
     )
 
@@ -283,7 +286,7 @@ _NEXT_EPOCH = """
 """
 _EPOCH = "SELECT epoch FROM sources WHERE source = ?"
 _TABLE = """
-    SELECT mark, columns, rows, bytes, batches, schema_version, resets
+    SELECT mark, columns, position, rows, bytes, batches, schema_version, resets
     FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?
 """
 _COUNT_FAILED = "SELECT count(*) FROM failed_rows WHERE source = ? AND schema_name = ? AND table_name = ?"

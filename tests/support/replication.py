@@ -83,7 +83,7 @@ class MemorySource:
         with self._changed:
             return Position(1, self._commits)
 
-    def open(self, plan: TablePlan) -> MemoryReader:
+    def open(self, plan: TablePlan, since: Position | None = None) -> MemoryReader:
         self.opened += 1
         if (error := self.open_error(plan)) is not None:
             raise error

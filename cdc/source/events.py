@@ -1,0 +1,34 @@
+"""What a source tells about its work, besides the rows: to whoever is interested."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cdc.change import TableId
+
+
+class SourceEvents(Protocol):
+    """Told what happens while tables are read; must not raise and must not block."""
+
+    def tail_lost(self, table: TableId, reason: str) -> None:
+        """The log cannot be followed for now: the table is read in snapshots."""
+        ...
+
+    def tail_gap(self, table: TableId, rows: int) -> None:
+        """A snapshot found rows that the tail had passed over: they were committed without the log."""
+        ...
+
+    def tail_broken(self, table: TableId, reason: str) -> None:
+        """Commits were not followed: rows past the mark are read from a snapshot, but an update or deletion
+        of an older row among them went unseen."""
+        ...
+
+
+class NoEvents:
+    """For those who are not interested."""
+
+    def tail_lost(self, table: TableId, reason: str) -> None: ...
+
+    def tail_gap(self, table: TableId, rows: int) -> None: ...
+
+    def tail_broken(self, table: TableId, reason: str) -> None: ...

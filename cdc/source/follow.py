@@ -1,0 +1,168 @@
+"""What was committed to the log since the last look, across checkpoints?
+
+A `LogFollower` is put at a position, and then hands out every later commit once, as the payloads of its
+frames. A checkpoint ends a log: its rest is read from the descriptor that was kept open, and the next log is
+followed from its start. Where a log was emptied in place, or a whole one came and went between two looks, it
+says that commits are missing; it cannot know of a commit that bypassed the log, so whoever needs every row
+compares with a snapshot after each checkpoint.
+
+Commits written while a checkpoint runs wait in a log of their own until it has ended, a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from cdc.change import Position
+from cdc.source import frames
+from cdc.source.log import FRAMED, parse_log_header, reader_at
+from cdc.source.pin import LOG, Pin, Pinner
+
+MAX_ROUND_BYTES = 64 << 20
+"""The most log that one look reads: beyond it, a snapshot is cheaper and bounded."""
+_HEAD_BYTES = 512
+
+
+class NotFollowable(Exception):
+    """The log cannot be followed from here; the message says why. A snapshot can still be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """Commits of one log, whole and in order."""
+
+    payloads: tuple[bytes, ...]
+    position: Position
+    """Where the last of them ends."""
+    checkpointed: bool = False
+    """They are the first of a new log: the file now holds what came before, and its rows have other ids."""
+    missing: bool = field(default=False)
+    """Commits before these were not seen."""
+
+
+class LogFollower:
+    """Follows the logs of one database. It keeps a descriptor of the present log open; not thread safe."""
+
+    def __init__(self, pinner: Pinner) -> None:
+        self._pinner = pinner
+        self._file: int | None = None
+        self._position = Position(0, 0)
+        self._header_size = 0
+
+    @property
+    def position(self) -> Position:
+        """Everything up to here was handed out."""
+        return self._position
+
+    def start(self, position: Position) -> Commits:
+        """Follow from `position` on, in the present log; returns what the log holds up to there.
+
+        Raises:
+            NotFollowable: a checkpoint came in between, or the log is encrypted or of an unknown version.
+            SourceError: the file cannot be read.
+        """
+        self.close()
+        with self._pinner.pin() as pin:
+            if pin.headers.encrypted:
+                raise NotFollowable("the log is encrypted")
+            if pin.position.iteration != position.iteration:
+                raise NotFollowable("a checkpoint ran meanwhile")
+            self._take(pin)
+            payloads = self._read_to(position.offset)
+        self._position = position
+        return Commits(payloads, position)
+
+    def look(self) -> list[Commits]:
+        """The commits since the last look, one element for each log they are in; none, when there is nothing.
+
+        Raises:
+            NotFollowable: more than `MAX_ROUND_BYTES` came, or a log of an unknown version.
+            SourceError: the file cannot be read.
+        """
+        with self._pinner.pin() as pin:
+            if pin.position == self._position:
+                return []
+            if pin.position.iteration == self._position.iteration:
+                return self._more_of_this_log(pin)
+            return [*self._rest_of_old_log(), self._new_log(pin)]
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _more_of_this_log(self, pin: Pin) -> list[Commits]:
+        if self._file is None:
+            self._take(pin)
+        log = pin.logs.get(LOG)
+        if log is None:
+            return []
+        payloads, end = self._read(self._position.offset, log.size)
+        if end == self._position.offset:
+            return []
+        self._position = Position(self._position.iteration, end)
+        return [Commits(payloads, self._position)]
+
+    def _rest_of_old_log(self) -> list[Commits]:
+        if self._file is None:
+            return []
+        size = os.fstat(self._file).st_size
+        if size < self._position.offset:
+            return []  # emptied in place, as DuckDB 1.x does; the new log's commits will tell
+        payloads, end = self._read(self._position.offset, size)
+        self._position = Position(self._position.iteration, end)
+        return [Commits(payloads, self._position)] if payloads else []
+
+    def _new_log(self, pin: Pin) -> Commits:
+        emptied = self._file is not None and os.fstat(self._file).st_size < self._position.offset
+        skipped = pin.position.iteration > self._position.iteration + 1
+        self._take(pin)
+        log = pin.logs.get(LOG)
+        payloads, end = self._read(0, log.size) if log is not None else ((), 0)
+        self._position = Position(pin.position.iteration, end)
+        return Commits(payloads, self._position, checkpointed=True, missing=emptied or skipped)
+
+    def _take(self, pin: Pin) -> None:
+        """Keep the pinned log open, to read its rest once it is gone from its path."""
+        self.close()
+        log = pin.logs.get(LOG)
+        self._header_size = 0
+        if log is None:
+            return
+        header = parse_log_header(reader_at(log.file)(0, _HEAD_BYTES))
+        if header is None or header.version != FRAMED:
+            version = "unreadable" if header is None else f"of version {header.version}"
+            raise NotFollowable(f"the log is {version}")
+        self._header_size = header.size
+        self._file = os.dup(log.file)
+
+    def _read_to(self, offset: int) -> tuple[bytes, ...]:
+        payloads, end = self._read(0, offset)
+        if end != offset:
+            raise NotFollowable("a checkpoint is running")
+        return payloads
+
+    def _read(self, start: int, stop: int) -> tuple[tuple[bytes, ...], int]:
+        """The payloads of the whole commits from byte `start` of the log, and where the last one ends."""
+        start = max(start, self._header_size)
+        if self._file is None or stop <= start:
+            return (), 0 if start == self._header_size else start
+        if stop - start > MAX_ROUND_BYTES:
+            raise NotFollowable(f"{(stop - start) >> 20} MB of log came at once")
+        raw = reader_at(self._file)(start, stop - start)
+        whole: list[bytes] = []
+        pending: list[bytes] = []
+        end, at = (0 if start == self._header_size else start), start
+        for payload in frames.read_payloads(raw):
+            at += frames.FRAME_HEADER.size + len(payload)
+            kind = frames.kind(payload)
+            if kind == frames.CHECKPOINT:
+                break
+            if kind == frames.COMMIT:
+                whole += pending
+                pending.clear()
+                end = at
+            elif kind != frames.SEQUENCE_VALUE:
+                pending.append(bytes(payload))
+        return tuple(whole), end
