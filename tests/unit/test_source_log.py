@@ -44,7 +44,8 @@ COMMIT = frame(FLUSH)
 
 
 def marker(meta_block: int) -> bytes:
-    return frame(CHECKPOINT, b"\x65\x00\x64\x00" + varint(meta_block) + b"\x65\x00\x00\xff\xff")
+    pointer = b"\x64\x00" + varint(meta_block) if meta_block else b""  # DuckDB leaves out what is 0
+    return frame(CHECKPOINT, b"\x65\x00" + pointer + b"\x65\x00\x08\xff\xff")
 
 
 def look(walk: LogWalk, log: bytes) -> LogEnd | None:
@@ -109,8 +110,8 @@ def test_a_frame_larger_than_the_chunk_read_is_stepped_over() -> None:
     assert end.committed == len(log)
 
 
-def test_a_checkpoints_marker_ends_the_log_and_names_its_block() -> None:
-    root = 3 << 56 | 5
+@pytest.mark.parametrize("root", [0, 5, 3 << 56 | 5])
+def test_a_checkpoints_marker_ends_the_log_and_names_its_block(root: int) -> None:
     log = OLD_HEADER + frame(26) + COMMIT
     end = walked(log + marker(root))
     assert end is not None
