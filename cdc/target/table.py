@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from cdc.change import Batch, Encoded
+from cdc.errors import TargetError
 from cdc.target.ddl import TableDefinition, deduplicates_inserts
 from cdc.target.native import NativeBlock, block_token, encode_batch
 from cdc.target.route import RoutedConnection
@@ -57,7 +58,18 @@ class ClickHouseTable:
         def insert(transport: Transport) -> None:
             transport.insert(self._insert, block, settings)
 
-        self._connection.run(insert)
+        try:
+            self._connection.run(insert)
+        except TargetError as error:
+            subject = f"{self._definition.qualified} at {error.subject}"
+            raise TargetError(
+                "insert into",
+                subject,
+                error.problem,
+                error.remedy,
+                meaning=error.meaning,
+                code=error.code,
+            ) from error
 
     def close(self) -> None:
         """End at once whatever `send` waits for, and the connection."""

@@ -1,11 +1,15 @@
-"""How does a block reach the engine embedded in this process? As Native bytes handed to chdb, over no socket.
+"""How does a block reach the engine embedded in this process? As Native bytes through a pipe, over no socket.
 
 chdb holds one directory per process; within it, each connection is independent and inserts run side by side.
-Measured here: 1,000,000 rows of one UInt64 in 0.06 s through its streaming insert, with no file in between.
+The obvious way in, its streaming insert, is not used: in 26.9 it reports success when the engine then refuses
+the rows (a violated constraint, too many partitions). An INSERT that reads a pipe reports every error, and is
+no slower: 1,000,000 rows of one UInt64 in 0.03 to 0.06 s, either way.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +24,7 @@ from cdc.target.meaning import Closed, server_error, target_error
 from cdc.target.native import decode_blocks
 from cdc.target.options import TargetOptions
 from cdc.target.quote import quote_identifier, quote_string
-from cdc.target.transport.frames import chunks
+from cdc.target.transport.frames import Buffer, chunks
 from cdc.target.types import ColumnCodec
 from cdc.target.version import ServerVersion
 
@@ -49,12 +53,9 @@ class EmbeddedTransport:
 
     def insert(self, sql: str, block: Body, settings: Mapping[str, str]) -> None:
         clause = ", ".join(f"{name} = {quote_string(value)}" for name, value in settings.items())
-        with self._connected("insert into") as connection:
-            inserter = connection.send_insert(f"{sql} SETTINGS {clause}" if clause else sql, "Native")
-            with inserter:  # cancelled unless it is finished
-                for piece in chunks(block.body(0)):
-                    inserter.append(piece)
-                inserter.finish()
+        setting = f" SETTINGS {clause}" if clause else ""
+        with self._connected("insert into") as connection, _pipe(block.body(0)) as source:
+            connection.query(f"{sql} FROM INFILE {quote_string(source)}{setting} FORMAT Native", "Null")
 
     def query(self, sql: str, codecs: Sequence[ColumnCodec]) -> Iterator[pa.RecordBatch]:
         with self._connected("query") as connection:
@@ -118,3 +119,22 @@ class EmbeddedTransport:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+
+@contextmanager
+def _pipe(body: Sequence[Buffer]) -> Iterator[str]:
+    """A path from which `body` can be read once. chdb exists for Linux and macOS, which both have /dev/fd."""
+    reading, writing = os.pipe()
+    feeder = threading.Thread(target=_feed, args=(writing, body), name="feed the embedded engine")
+    feeder.start()
+    try:
+        yield f"/dev/fd/{reading}"
+    finally:
+        os.close(reading)  # ends the feeder where nobody has read to the end
+        feeder.join()
+
+
+def _feed(writing: int, body: Sequence[Buffer]) -> None:
+    with contextlib.suppress(BrokenPipeError), open(writing, "wb") as pipe:
+        for piece in chunks(body):
+            pipe.write(piece)
