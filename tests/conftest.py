@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.clickhouse import Certificates, ClickHouseServer, make_certificates, running_server
-from tests.support.modern.fixture import modern_database, modern_server
+from tests.support.modern.fixture import modern_database, modern_process, modern_server
 from tests.support.places import PLACES, Place, place
 
-__all__ = ["modern_database", "modern_server"]
+__all__ = ["modern_database", "modern_process", "modern_server"]
 
 
 @pytest.fixture(scope="session")

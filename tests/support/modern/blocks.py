@@ -13,8 +13,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.support.modern.wire import Stream, string, varint
+from tests.support.modern.wire import ProtocolError, Stream, string, varint
 
+NOT_IMPLEMENTED = 48
 CUSTOM_SERIALIZATION_REVISION = 54454
 BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 """Field 1 is_overflows = false, field 2 bucket_num = -1, end."""
@@ -38,8 +39,11 @@ _ALIASES = {
 _JSON_AS_STRING = 1
 
 
-class UnservedType(Exception):
+class UnservedType(ProtocolError):
     """A column of a type whose extent this module cannot find; says which."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, NOT_IMPLEMENTED)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import pytest
 
 from tests.support.modern.faults import Fault
@@ -79,6 +80,11 @@ class ModernServer:
         self.native_port, self.http_port = ready["native_port"], ready["http_port"]
         self.version = ready["version"]
 
+    def ensure(self) -> None:
+        """Start it unless it runs."""
+        if self._process is None or self._process.poll() is not None:
+            self.restart()
+
     def kill(self) -> None:
         """End it as a power failure would."""
         self._end(signal.SIGKILL)
@@ -103,6 +109,16 @@ class ModernServer:
                 if pipe is not None:
                     pipe.close()
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """A server that hangs: its connections stay open, and nothing answers."""
+        process = psutil.Process(self.pid)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
     def fault(self, fault: Fault) -> None:
         """Ask for trouble with INSERTs to come."""
         self._ask("/_fault", json.dumps(asdict(fault)).encode())
@@ -115,19 +131,22 @@ class ModernServer:
         return int(self._ask("/_fault", b"", "GET"))
 
     def query(self, sql: str) -> str:
-        """What the HTTP interface answers, tab-separated; raises RuntimeError with the server's error."""
-        return self._ask("/", sql.encode())
+        """What the HTTP interface answers, tab-separated, without the last newline.
+
+        Raises:
+            RuntimeError: the server's error.
+        """
+        return self._ask("/", sql.encode()).removesuffix("\n")
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """A new database, dropped at the end where the server runs; the faults asked for are cleared too."""
+        """A new database, dropped at the end, as are the faults asked for."""
         name = f"fresh_{os.getpid()}_{next(self._databases)}"
         self.query(f"CREATE DATABASE {name}")
         try:
             yield name
         finally:
-            if self._process is None:
-                self.restart()
+            self.ensure()
             self.clear_faults()
             self.query(f"DROP DATABASE {name} SYNC")
 
@@ -152,10 +171,18 @@ class FreshDatabase:
 
 
 @pytest.fixture(scope="session")
-def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
+def modern_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
     """One server for all tests of this process (one per xdist worker)."""
     with ModernServer(tmp_path_factory.mktemp("modern"), (WRITER, READER)) as server:
         yield server
+
+
+@pytest.fixture
+def modern_server(modern_process: ModernServer) -> ModernServer:
+    """The server, running and without faults, whatever the test before did to it."""
+    modern_process.ensure()
+    modern_process.clear_faults()
+    return modern_process
 
 
 @pytest.fixture

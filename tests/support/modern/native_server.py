@@ -11,11 +11,10 @@ import contextlib
 import select
 import socket
 import struct
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.support.modern.blocks import Block, UnservedType, read_wire
+from tests.support.modern.blocks import NOT_IMPLEMENTED, Block, UnservedType, read_wire
 from tests.support.modern.engine import Engine, EngineError, InsertInProgress, Session, Setting
 from tests.support.modern.faults import Dropped, Faults, finish
 from tests.support.modern.statement import Insert, parse_insert, without_format
@@ -40,7 +39,6 @@ CLIENT_HELLO, CLIENT_QUERY, CLIENT_DATA, CLIENT_CANCEL, CLIENT_PING = range(5)
 HELLO, DATA, EXCEPTION, PROGRESS, PONG, END_OF_STREAM, PROFILE_INFO = range(7)
 TABLE_COLUMNS, PROFILE_EVENTS = 11, 14
 CUSTOM_SETTING, IMPORTANT_SETTING = 2, 1
-NOT_IMPLEMENTED, UNEXPECTED_PACKET = 48, 101
 _EVENTS = Block(
     0,
     tuple(
@@ -91,7 +89,8 @@ class NativeClient:
         except (EOFError, OSError, Dropped):
             pass
         except ProtocolError as error:
-            print(f"native client at {self._sock.getpeername()}: {error}", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                self._send_exception(EngineError(error.code, f"DB::Exception: {error}"))
 
     def _serve(self) -> None:
         try:
@@ -153,12 +152,8 @@ class NativeClient:
                 self._answer(session, query)
             except EngineError as error:
                 self._send_exception(error)
-            except UnservedType as error:
-                self._send_exception(EngineError(NOT_IMPLEMENTED, f"DB::Exception: {error}"))
-                raise ProtocolError(str(error)) from None
         elif kind != CLIENT_CANCEL:
-            self._send_exception(EngineError(UNEXPECTED_PACKET, f"DB::Exception: Unexpected packet {kind}"))
-            raise ProtocolError(f"packet {kind}")
+            raise ProtocolError(f"Unexpected packet {kind}")
 
     def _read_query(self) -> Query:
         stream = self._stream

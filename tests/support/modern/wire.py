@@ -24,8 +24,15 @@ FRAME_LIMIT = 1 << 30
 """A frame announcing more is not a frame; 1 GiB is the server's own DBMS_MAX_COMPRESSED_SIZE."""
 
 
+UNEXPECTED_PACKET, CHECKSUM_DOESNT_MATCH, UNKNOWN_COMPRESSION_METHOD = 101, 40, 89
+
+
 class ProtocolError(Exception):
-    """The peer sent bytes that are not the protocol; the connection cannot go on."""
+    """The peer sent what cannot be served, so that the connection cannot go on; `code` is ClickHouse's."""
+
+    def __init__(self, text: str, code: int = UNEXPECTED_PACKET) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Stream:
@@ -146,12 +153,12 @@ def unframe(stream: Stream) -> bytes:
         raise ProtocolError(f"a compressed frame of {size} bytes holding {plain_size}")
     packed = stream.take(size - 9)
     if _checksum(header + packed) != expected:
-        raise ProtocolError("Checksum doesn't match: corrupted data")
+        raise ProtocolError("Checksum doesn't match: corrupted data", CHECKSUM_DOESNT_MATCH)
     if method in _CODECS:
         return bytes(pa.decompress(packed, plain_size, _CODECS[method], asbytes=True))
     if method == NONE:
         return packed
-    raise ProtocolError(f"Unknown compression method: {method:#x}")
+    raise ProtocolError(f"Unknown compression method: {method:#x}", UNKNOWN_COMPRESSION_METHOD)
 
 
 def _checksum(body: bytes) -> bytes:
