@@ -60,9 +60,8 @@ TRADES_TABLE = """CREATE TABLE IF NOT EXISTS trades (
     symbol VARCHAR NOT NULL, side VARCHAR NOT NULL, quantity BIGINT NOT NULL, filled BIGINT NOT NULL,
     price DECIMAL(18, 6) NOT NULL, status VARCHAR NOT NULL,
     executed_at TIMESTAMP_NS NOT NULL, updated_at TIMESTAMP_NS NOT NULL)"""
-KEYLESS_TRADES_TABLE = TRADES_TABLE.replace("PRIMARY KEY", "NOT NULL").replace(
-    "REFERENCES brokers (broker_id)", ""
-)
+_UNIQUE_TRADES_TABLE = TRADES_TABLE.replace("REFERENCES brokers (broker_id)", "")
+KEYLESS_TRADES_TABLE = _UNIQUE_TRADES_TABLE.replace("PRIMARY KEY", "NOT NULL")
 
 OPEN = """SELECT trade_id::VARCHAR, seq, quantity, filled FROM trades
     WHERE status IN ('NEW', 'PARTIAL') AND seq % ? = ? ORDER BY seq DESC LIMIT ?"""
@@ -108,19 +107,13 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     options.add_argument("--seed", type=int, default=1, help="what the trades follow from (1)")
     options.add_argument("--duration", type=share, default=threading.TIMEOUT_MAX, help="seconds (no limit)")
     options.add_argument("--threads", type=count, default=1, help="connections that trade at once (1)")
+    options.add_argument("--late", type=share, default=0.0, help="wait up to so long before a commit (0 s)")
     options.add_argument(
-        "--late", type=share, default=0.0, help="wait up to this long before a commit, seconds (0)"
+        "--tick-us", type=bounded(int, 0), default=0, help="round times down, so that they tie (0)"
     )
-    options.add_argument(
-        "--tick-us", type=bounded(int, 0), default=0, help="round times down to this, so they tie (0)"
-    )
-    options.add_argument(
-        "--no-primary-key", action="store_true", help="create trades without keys and indexes"
-    )
+    options.add_argument("--no-primary-key", action="store_true", help="create trades without keys")
     options.add_argument("--heartbeat", type=Path, help="file replaced every second (DATABASE.heartbeat)")
-    options.add_argument(
-        "--commit-log", type=Path, help="a line per commit: last seq, time_ns after it, rows"
-    )
+    options.add_argument("--commit-log", type=Path, help="a line per commit: last seq, time_ns, rows")
     return options.parse_args(arguments)
 
 
@@ -216,14 +209,12 @@ def _line(error: Exception) -> str:
 
 def _apply(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """SET what the configuration asks for; DuckDB calls the cache its memory limit."""
-    cache = None if settings.cache_size_mb is None else f"{settings.cache_size_mb}MB"
     wanted = {
         "threads": settings.max_threads,
-        "memory_limit": cache,
+        "memory_limit": None if settings.cache_size_mb is None else f"{settings.cache_size_mb}MB",
         "temp_directory": settings.temp_directory,
-    }
-    wanted |= {
-        name: getattr(settings, name) for name in ("checkpoint_threshold", "wal_autocheckpoint_entries")
+        "checkpoint_threshold": settings.checkpoint_threshold,
+        "wal_autocheckpoint_entries": settings.wal_autocheckpoint_entries,
     }
     known = {name for (name,) in connection.execute("SELECT name FROM duckdb_settings()").fetchall()}
     for name, value in wanted.items():
@@ -409,17 +400,14 @@ class Desk:
             WriterError: a transaction failed.
         """
         with contextlib.ExitStack() as stack:
-            log = (
-                stack.enter_context(self._commit_log.open("a", encoding="utf-8"))
-                if self._commit_log
-                else None
-            )
-            threads = [threading.Thread(target=self._trade, args=(trader, log)) for trader in self._traders]
-            for thread in threads:
+            path = self._commit_log
+            log = stack.enter_context(path.open("a", encoding="utf-8")) if path else None
+            for trader in self._traders:
+                thread = threading.Thread(target=self._trade, args=(trader, log))
                 thread.start()
+                stack.callback(thread.join)
+            stack.callback(self._stop.set)
             self._watch()
-            for thread in threads:
-                thread.join()
         self._beat()
         if self._failures:
             raise WriterError(f"cannot go on writing: {_line(self._failures[0])} What was committed is kept.")
@@ -447,22 +435,19 @@ class Desk:
                     self._last = commit
                     if log is not None:
                         log.write(f"{commit.seq} {commit.time_ns} {commit.rows}\n")
+            trader.finished = True
         except (duckdb.Error, OSError) as error:
             self._failures.append(error)
-            self._stop.set()
-        trader.finished = True
-        if all(each.finished for each in self._traders):
-            self._stop.set()
+        finally:
+            if not trader.finished or all(each.finished for each in self._traders):
+                self._stop.set()
 
     def _beat(self) -> None:
         """Replace the heartbeat file in one step; times are seconds since 1970."""
         with self._lock:
             state = {"pid": os.getpid(), "time": time.time(), "rows": self.rows, "updated": self.updated}
-            state |= {
-                "commits": self.commits,
-                "last_seq": self._last.seq,
-                "last_commit": self._last.time_ns / 1e9,
-            }
+            last = {"last_seq": self._last.seq, "last_commit": self._last.time_ns / 1e9}
+            state |= {"commits": self.commits} | last
         fresh = Path(f"{self._heartbeat}.new")
         fresh.write_text(json.dumps(state) + "\n", encoding="utf-8")
         os.replace(fresh, self._heartbeat)
