@@ -23,8 +23,8 @@ CHANGED = "changed"
 """The rows that the last round inserted or updated and did not delete, at their present state: `row_id` and
 the table's stored columns."""
 REMOVED = "removed"
-"""The rows that the last round deleted, as they stood. Those it inserted itself are among them, for a snapshot
-may have shown them meanwhile."""
+"""The rows that the last round deleted, as they stood. Those it inserted itself are among them, for a
+snapshot may have shown them meanwhile."""
 
 
 class Mirror:

@@ -1,0 +1,119 @@
+"""How do settings become a source, a target, a store and plans? The one place that knows every package."""
+
+from __future__ import annotations
+
+from cdc.change import TablePlan
+from cdc.clock import Clock
+from cdc.config import Settings
+from cdc.config.settings import Setting
+from cdc.errors import SourceError
+from cdc.replicator.plan import Overlaps, Resolution, resolve, resolve_table
+from cdc.source import DuckDbSource, SourceEvents, open_source
+from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
+from cdc.target.quote import quote_string
+from cdc.watermark import Store, open_store
+
+
+def source_of(
+    settings: Settings, *, events: SourceEvents | None = None, clock: Clock | None = None
+) -> DuckDbSource:
+    """The DuckDB file of [database].
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    key = settings.database.encryption_key
+    return open_source(
+        settings.database.path,
+        memory_limit_mb=settings.performance.cache_size_mb,
+        threads=settings.performance.threads,
+        encryption_key=None if key is None else key.get_secret_value(),
+        max_skew_seconds=settings.sync.max_skew_sec,
+        deletes=settings.sync.deletes == "replicate",
+        events=events,
+        clock=clock,
+    )
+
+
+def target_of(settings: Settings, *, clock: Clock | None = None) -> ClickHouseTarget:
+    """The ClickHouse of [sync] and [target]; nothing is connected yet."""
+    target = settings.target
+    options = TargetOptions(
+        database=target.database,
+        cluster=target.cluster,
+        partition_by=target.partition_by,
+        engine_settings={name: _literal(value) for name, value in target.engine_settings.items()},
+        auto_create=target.auto_create,
+        compression=target.compression,
+        timeouts=Timeouts(
+            connect=target.connect_timeout_sec,
+            send=target.send_timeout_sec,
+            receive=target.receive_timeout_sec,
+        ),
+        version_column=target.version_column,
+        deleted_column=target.deleted_column,
+        synced_at_column=target.synced_at_column,
+    )
+    return open_target(settings.endpoints, options, clock)
+
+
+def store_of(settings: Settings, *, clock: Clock | None = None) -> Store:
+    """The state store, for a replicator: made or brought up to date where needed.
+
+    Raises:
+        StateError: it is damaged, newer than this program, or may not be opened.
+    """
+    return open_store(
+        settings.state.directory,
+        failed_table=settings.error_handling.failed_sync_table,
+        retry_backoff_sec=settings.error_handling.retry_backoff_sec,
+        clock=clock,
+    )
+
+
+def plans_of(settings: Settings, source: DuckDbSource) -> Resolution:
+    """What is replicated of the source, and what is not.
+
+    Raises:
+        ConfigError: a listed table cannot be replicated as the configuration asks.
+        SourceError: the source cannot be read.
+    """
+    return resolve(settings.tables, settings.defaults, source.tables(), overlaps_of(settings))
+
+
+def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> TablePlan:
+    """The plan of the same table as source and configuration now want it.
+
+    Raises:
+        ConfigError: it can no longer be replicated as asked.
+        SourceError: the table is gone, or the source cannot be read.
+    """
+    schemas = source.tables()
+    request = next((table for table in settings.tables if table.name in _names(plan)), None)
+    if request is not None:
+        return resolve_table(request, settings.defaults, schemas, overlaps_of(settings))
+    for found in resolve((), settings.defaults, schemas, overlaps_of(settings)).plans:
+        if found.table == plan.table:
+            return found
+    raise SourceError(
+        "replicate",
+        plan.table,
+        "it is gone, or has no key and watermark any more",
+        "Create it again, or restart to leave it out",
+    )
+
+
+def overlaps_of(settings: Settings) -> Overlaps:
+    return Overlaps(time=settings.sync.overlap, count=settings.sync.overlap_count)
+
+
+def _names(plan: TablePlan) -> tuple[str, ...]:
+    full = str(plan.table)
+    return (full, full.removeprefix("main."))
+
+
+def _literal(value: Setting) -> str:
+    """A TOML value as ClickHouse writes it in SETTINGS."""
+    if isinstance(value, bool):
+        return str(int(value))
+    return quote_string(value) if isinstance(value, str) else str(value)
