@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.errors import TargetError
@@ -20,12 +20,14 @@ def plainly(values: list[bytes | None]) -> bytes:
     return b"".join(varint(len(value or b"")) + (value or b"") for value in values)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=300)), max_size=40), st.integers(0, 5))
 def test_binaries_are_length_and_bytes_from_any_slice(values: list[bytes | None], skip: int) -> None:
     array = pa.array(values, pa.binary()).slice(skip)
     assert encode_strings(array).tobytes() == plainly(values[skip:])
 
 
+@settings(deadline=None)
 @given(st.lists(LENGTHS, max_size=12))
 def test_long_and_short_strings_stand_side_by_side(lengths: list[int]) -> None:
     values = [bytes([65 + at % 26]) * length for at, length in enumerate(lengths)]
@@ -41,6 +43,7 @@ def test_every_layout_of_strings_gives_the_same_bytes(layout: pa.DataType) -> No
     assert found == plainly([None if value is None else value.encode() for value in values])
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=40))
 def test_text_comes_back_as_it_was(values: list[str]) -> None:
     data = encode_strings(pa.array(values, pa.string())).tobytes()

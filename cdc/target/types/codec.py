@@ -172,8 +172,10 @@ def validity(array: pa.Array) -> Mask:
 
 def values(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """The fixed-width values of `array` as a view; what stands where it is NULL is unspecified."""
-    start = array.offset
-    return np.frombuffer(array.buffers()[1], dtype)[start : start + len(array)]
+    dtype = np.dtype(dtype)
+    if not len(array):  # its buffer may be missing, or of any size
+        return np.empty(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
 
 
 def settled(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

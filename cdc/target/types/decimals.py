@@ -24,14 +24,11 @@ class Decimal(Codec):
     def encode(self, array: pa.Array) -> list[Buffer]:
         if array.type != self.arrow_type:
             array = array.cast(self.arrow_type)
+        whole = settled(array, np.dtype("V16"))
         if self.width == 16:
-            return [settled(array, np.dtype("V16"))]
-        part = np.dtype(f"<i{self.width}")
-        low = np.frombuffer(array.buffers()[1], part).reshape(-1, 16 // self.width)[:, 0]
-        low = low[array.offset : array.offset + len(array)]
-        if array.null_count:
-            return [np.where(array.is_valid().to_numpy(zero_copy_only=False), low, part.type(0))]
-        return [np.ascontiguousarray(low)]
+            return [whole]
+        parts = whole.view(np.dtype(f"<i{self.width}")).reshape(len(array), 16 // self.width)
+        return [np.ascontiguousarray(parts[:, 0])]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         data = reader.take(rows * self.width)
