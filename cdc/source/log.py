@@ -154,7 +154,7 @@ def _walk(start: int, size: int, read_at: ReadAt) -> tuple[int | None, int | Non
 
 
 def _meta_block(frame: bytes) -> int | None:
-    """The pointer in a CHECKPOINT frame: field 101 = an object whose field 100 is the block, absent when 0."""
+    """The pointer in a CHECKPOINT frame: field 101 = an object whose field 100 is the block, absent if 0."""
     fields = _Fields(frame[FRAME_HEADER:])
     try:
         if (fields.u16(), fields.varint(), fields.u16()) != (100, CHECKPOINT, 101):
