@@ -215,6 +215,17 @@ def test_a_missing_folder_and_a_foreign_file_are_refused_on_one_line(tmp_path: P
     assert "Give a DuckDB database, or give another --path." in refused.stderr
 
 
+def test_it_ends_when_it_cannot_beat_or_cannot_insert(tmp_path: Path) -> None:
+    database = tmp_path / "trades.duckdb"
+    mute = run_writer("--path", database, "--threads", 2, "--heartbeat", tmp_path / "nowhere" / "beat")
+    assert (mute.returncode, "nowhere" in mute.stderr) == (1, True)
+    read(database, "ALTER TABLE trades ADD COLUMN venue VARCHAR")
+    stuck = run_writer("--path", database, "--threads", 2, "--rate", 0)
+    assert stuck.returncode == 1
+    assert "cannot go on writing: " in stuck.stderr
+    assert "What was committed is kept." in stuck.stderr
+
+
 @pytest.mark.parametrize(
     "option", [("--rate", "-1"), ("--rows", "0"), ("--threads", "x"), ("--updates", "nan")]
 )

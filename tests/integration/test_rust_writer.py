@@ -9,7 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.support.reference_writer import check_trades, read, run_writer, running_writer
+from cdc.source import open_source
+from tests.support.reference_writer import IMPOSSIBLE, check_trades, read, run_writer, running_writer
 from tests.support.rust_writer import rust_writer_binary
 from tests.support.waiting import wait_until
 from tools.rust_writer.build import BuildError, build, cargo
@@ -114,6 +115,21 @@ def test_killed_it_has_lost_nothing_committed_and_it_goes_on_from_there(
     count = check_trades(database)
     assert count >= beat["rows"] + 100
     assert count % 100 == 0
+
+
+def test_a_snapshot_of_the_running_writer_holds_whole_commits(
+    rust_writer_binary: Path, tmp_path: Path
+) -> None:
+    """[F2]: its DuckDB is another release than the one that reads here."""
+    database = tmp_path / "trades.duckdb"
+    with running_writer(database, "--rate", 0, command=[str(rust_writer_binary)]) as writer:
+        writer.wait_for_rows(500)
+        with open_source(database) as source, source.snapshot() as snapshot:
+            impossible = snapshot.query(f"SELECT count(*) AS n FROM ({IMPOSSIBLE})").read_all()
+            rows = snapshot.query("SELECT count(*) AS n, max(seq) AS last FROM trades").read_all()
+    assert impossible["n"].to_pylist() == [0]
+    assert rows["n"].to_pylist() == rows["last"].to_pylist()
+    assert rows["n"][0].as_py() % 100 == 0
 
 
 def test_a_heartbeat_tells_what_is_committed(rust_writer_binary: Path, tmp_path: Path) -> None:
