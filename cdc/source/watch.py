@@ -62,6 +62,14 @@ class Watch:
         """Whether the file system tells of changes."""
         return self._observer is not None and self._observer.is_alive()
 
+    def position(self) -> Position:
+        """The newest committed position.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        return self._pinner.position()
+
     def wait(self, since: Position | None, timeout_seconds: float) -> bool:
         """Wait until the position differs from `since`; False if the time passed or `wake` was called.
 
@@ -75,7 +83,7 @@ class Watch:
         try:
             while not self._woken.is_set():
                 changed.clear()
-                if self._pinner.position() != since:
+                if self.position() != since:
                     self._pause = min(SHORTEST_POLL_SECONDS, self._longest)
                     return True
                 left = deadline - self._clock.monotonic()
