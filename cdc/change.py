@@ -154,8 +154,9 @@ class Batch:
     `rows` holds exactly the plan's columns, in order. `versions` is a UInt64 array of the same length.
     `deleted` is a Boolean array of the same length, or None when no row is a deletion. `mark` is where the
     table stands once this batch is delivered: never behind the mark it was read after, and None when the
-    batch holds only rows that do not move it. `position` is how far the source's history is delivered with it:
-    every change up to there is in this batch or before it. `seen_at` is when the change was noticed (monotonic seconds).
+    batch holds only rows that do not move it. `position` is how far the source's history is delivered with
+    it: every change up to there is in this batch or before it. `seen_at` is when the change was noticed
+    (monotonic seconds).
     """
 
     plan: TablePlan

@@ -44,7 +44,16 @@ class Metrics:
         )
         self.retries = self._counter("cdc_retries_total", "Attempts that failed and are repeated", "table")
         self.snapshot_retries = self._counter(
-            "cdc_snapshot_retries_total", "Snapshots overtaken by a checkpoint and taken again", "table"
+            "cdc_snapshot_retries_total", "Snapshots overtaken by a checkpoint and taken again"
+        )
+        self.tail_lost = self._counter(
+            "cdc_tail_lost_total", "Times the log could not be followed and snapshots were read", "table"
+        )
+        self.tail_gap_rows = self._counter(
+            "cdc_tail_gap_rows_total", "Rows that a snapshot found and the log had not shown", "table"
+        )
+        self.tail_broken = self._counter(
+            "cdc_tail_broken_total", "Times changes of older rows may have gone unseen", "table"
         )
         self.errors = self._counter("cdc_errors_total", "Errors, by the class of the error", "class")
         self.failed_rows = self._gauge(

@@ -239,11 +239,28 @@ class ReplicationObserver:
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
         self._changed()
 
-    def snapshot_retried(self, table: TableId) -> None:
-        with self._lock:
-            known = self._heard(table)
-            self._metrics.snapshot_retries.labels(known.name).inc()
-        self._log.debug("snapshot superseded", table=known.name)
+    # The source's events
+
+    def snapshot_superseded(self) -> None:
+        self._metrics.snapshot_retries.inc()
+        self._log.debug("snapshot superseded")
+
+    def tail_lost(self, table: TableId, reason: str) -> None:
+        self._metrics.tail_lost.labels(str(table)).inc()
+        self._log.info("log not followed, reading snapshots", table=str(table), reason=reason)
+
+    def tail_gap(self, table: TableId, rows: int) -> None:
+        self._metrics.tail_gap_rows.labels(str(table)).inc(rows)
+        self._log.info("rows found that were not in the log", table=str(table), rows=rows)
+
+    def tail_broken(self, table: TableId, reason: str) -> None:
+        self._metrics.tail_broken.labels(str(table)).inc()
+        self._log.warning(
+            "updates of older rows may have gone unseen",
+            table=str(table),
+            reason=reason,
+            remedy=f"Compare and mend with: cdc verify {table} --repair",
+        )
 
     # What the page and the status command ask
 

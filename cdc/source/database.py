@@ -204,7 +204,8 @@ def open_source(
     pinner = Pinner(Path(path), clock)
     session = Session(Memory(memory_limit_mb, threads), encryption_key)
     use_direct = sys.platform == "win32" if direct is None else direct
-    snapshots = Snapshots(pinner, session, clock, direct=use_direct)
+    events = events or NoEvents()
+    snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
     return DuckDbSource(
         pinner,
@@ -212,7 +213,7 @@ def open_source(
         snapshots,
         watch,
         clock,
-        events or NoEvents(),
+        events,
         max_skew_seconds=max_skew_seconds,
         tailing=tailing and not use_direct,
         deletes=deletes,

@@ -10,6 +10,10 @@ from cdc.change import TableId
 class SourceEvents(Protocol):
     """Told what happens while tables are read; must not raise and must not block."""
 
+    def snapshot_superseded(self) -> None:
+        """A checkpoint overtook a snapshot; what it had not delivered is read again from a new one."""
+        ...
+
     def tail_lost(self, table: TableId, reason: str) -> None:
         """The log cannot be followed for now: the table is read in snapshots."""
         ...
@@ -26,6 +30,8 @@ class SourceEvents(Protocol):
 
 class NoEvents:
     """For those who are not interested."""
+
+    def snapshot_superseded(self) -> None: ...
 
     def tail_lost(self, table: TableId, reason: str) -> None: ...
 

@@ -20,6 +20,7 @@ from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
 from cdc.source.catalog import read_tables
 from cdc.source.direct import attach_when_free
+from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.pin import Pin, Pinner
 from cdc.source.quote import identifier, qualified
 from cdc.source.session import Session
@@ -167,10 +168,19 @@ class Snapshots:
     With `direct` nothing stays: the open file keeps its writer out.
     """
 
-    def __init__(self, pinner: Pinner, session: Session, clock: Clock, *, direct: bool = False) -> None:
+    def __init__(
+        self,
+        pinner: Pinner,
+        session: Session,
+        clock: Clock,
+        events: SourceEvents | None = None,
+        *,
+        direct: bool = False,
+    ) -> None:
         self._pinner = pinner
         self._session = session
         self._clock = clock
+        self._events = events or NoEvents()
         self._direct = direct
         self._lock = threading.Lock()
         self._current: Attached | None = None
@@ -211,6 +221,7 @@ class Snapshots:
             SnapshotSuperseded: `error`, if this is to end instead.
         """
         self.superseded += 1
+        self._events.snapshot_superseded()
         if self.ending:
             raise error
 

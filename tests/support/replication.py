@@ -227,7 +227,6 @@ class Recorder:
     states: list[tuple[TableId, str, CdcError | None]] = field(default_factory=list)
     retries: list[tuple[TableId, CdcError, int, float]] = field(default_factory=list)
     cycles: list[tuple[TableId, int | None]] = field(default_factory=list)
-    snapshot_retries: list[TableId] = field(default_factory=list)
 
     def delivered(self, event: Delivered) -> None:
         self.events.append(event)
@@ -240,9 +239,6 @@ class Recorder:
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
         self.retries.append((table, error, attempt, delay_seconds))
-
-    def snapshot_retried(self, table: TableId) -> None:
-        self.snapshot_retries.append(table)
 
     def state_of(self, table: TableId) -> str | None:
         return next((state for each, state, _ in reversed(self.states) if each == table), None)
