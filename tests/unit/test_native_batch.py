@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from cdc.change import Batch, Column, FailedRow, Mark, Position, TableId, TableP
 from cdc.target.native import NativeBlock, block_token, decode_blocks, encode_batch
 from cdc.target.types import column_codec
 from cdc.target.version import ServerVersion
+from tests.support.duckdb_values import VALUES, duckdb_source, exactly, selected
 
 SERVER = ServerVersion(26, 9)
 COLUMNS = (
@@ -98,6 +100,30 @@ def test_the_row_itself_is_kept_whole_among_the_failed() -> None:
     (kept,) = pa.ipc.open_stream(failed.payload)
     assert kept.equals(given_batch.rows.slice(1, 1))
     assert failed.key == (str(uuid.UUID(int=1)),)
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_bad_rows_are_set_aside_whatever_else_the_rows_hold(kind: str) -> None:
+    with duckdb_source() as source:
+        column, array = selected(source, kind, VALUES[kind], nullable=True)
+    count = len(array)
+    columns = (Column("id", "BIGINT"), Column("day", "DATE"), column)
+    days = pa.array([INFINITY, *range(count - 1)], pa.int32()).view(pa.date32())
+    rows = pa.record_batch([pa.array(range(count), pa.int64()), days, array], ["id", "day", "v"])
+    mixed = Batch(
+        plan=TablePlan(TableId("main", "mixed"), "mixed", columns, ("id",), columns[0]),
+        rows=rows,
+        versions=pa.array(range(count), pa.uint64()),
+        mark=None,
+        position=Position(1, 2),
+        seen_at=0.0,
+    )
+    codecs = [column_codec(each, SERVER) for each in columns]
+    block, (failed,) = encode_batch(mixed, codecs, version_column="version", deleted_column="deleted")
+    assert failed.key == ("0",)
+    own = [replace(codec, column=replace(codec.column, name=codec.name[5:])) for codec in OWN]
+    (kept,) = decode_blocks(b"".join(block.body(0)), (*codecs, *own))
+    assert exactly(kept.column("v")).equals(exactly(array.slice(1)))
 
 
 def test_a_batch_with_nothing_but_bad_rows_leaves_an_empty_block() -> None:
