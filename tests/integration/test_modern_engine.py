@@ -241,6 +241,40 @@ class TestNative:
                 client.execute("SELECT 1")
             assert raised.value.code == 81
 
+    def test_a_block_damaged_on_its_way_is_refused_and_nothing_of_it_inserted(
+        self, modern_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with native_client(modern_database, compression="lz4") as client:
+            client.execute("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a")
+            block_out = client.connection.block_out
+            checksum = block_out.get_compressed_hash
+            seen: list[bytes] = []
+
+            def damaged(data: bytes) -> int:
+                seen.append(data)
+                right = int(checksum(data))
+                return right ^ 1 if len(seen) == 2 else right  # the first ends the external tables
+
+            monkeypatch.setattr(block_out, "get_compressed_hash", damaged)
+            with pytest.raises(ServerException) as raised:
+                client.execute("INSERT INTO t VALUES", [(1,)])
+            assert raised.value.code == 40
+        with native_client(modern_database) as client:
+            assert client.execute("SELECT count() FROM t") == [(0,)]
+
+    def test_what_is_not_the_protocol_is_answered_and_ends_only_its_connection(
+        self, modern_database: FreshDatabase
+    ) -> None:
+        address = ("127.0.0.1", modern_database.server.native_port)
+        for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff\xff", b""):
+            with socket.create_connection(address, timeout=30) as connection:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.makefile("rb").read()
+                assert (answer[:1] == b"\x02") == data.startswith(b"GET")
+        with native_client(modern_database) as client:
+            assert client.execute("SELECT 1") == [(1,)]
+
     def test_many_clients_are_served_at_once(self, modern_database: FreshDatabase) -> None:
         clients, inserts = 8, 5
         with native_client(modern_database) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import subprocess
@@ -18,6 +19,7 @@ from clickhouse_driver.errors import NetworkError, ServerException
 from tests.support.modern.clients import ask, native_client
 from tests.support.modern.faults import Fault, read_only, too_many_parts
 from tests.support.modern.fixture import READER, WRITER, FreshDatabase, ModernServer
+from tests.support.modern.users import User
 from tests.support.waiting import wait_until
 
 
@@ -152,6 +154,30 @@ def test_an_unknown_fault_is_refused(modern_server: ModernServer) -> None:
 
 
 class TestProcess:
+    def test_a_frozen_server_answers_when_it_thaws(self, modern_server: ModernServer) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", modern_server.http_port, timeout=0.2)
+        with contextlib.closing(connection):
+            with modern_server.frozen():
+                connection.request("GET", "/ping")
+                assert connection.sock is not None
+                with pytest.raises(TimeoutError):
+                    connection.sock.recv(1)
+            connection.sock.settimeout(30)
+            assert connection.getresponse().read() == b"Ok.\n"
+
+    def test_other_users_and_grants_come_with_a_restart(self, tmp_path: Path) -> None:
+        user = User("cdc", "one", ("INSERT ON *.*", "CREATE TABLE ON *.*"))
+        with ModernServer(tmp_path, (user,)) as server:
+            database = FreshDatabase(server, "default")
+            credentials = {"X-ClickHouse-User": "cdc", "X-ClickHouse-Key": "one"}
+            create = b"CREATE TABLE t (a Int8) ENGINE = ReplacingMergeTree ORDER BY a"
+            assert ask(database, create, credentials).code is None
+            assert ask(database, b"1", credentials, query="INSERT INTO t FORMAT CSV").code is None
+            server.users = (dataclasses.replace(user, grants=("SELECT ON *.*",)),)
+            server.restart()
+            assert ask(database, b"2", credentials, query="INSERT INTO t FORMAT CSV").code == "497"
+            assert ask(database, b"SELECT * FROM t", credentials).body == b"1\n"
+
     def test_what_was_acknowledged_survives_a_kill(self, table: FreshDatabase) -> None:
         ports = table.server.native_port, table.server.http_port
         with native_client(table) as client:

@@ -19,6 +19,7 @@ Compression = bool | str
 def native_client(
     fresh: FreshDatabase, /, *, compression: Compression = False, **options: object
 ) -> Iterator[Client]:
+    """clickhouse-driver's client in the fresh database; `options` are its own."""
     client = Client(
         "127.0.0.1",
         port=fresh.server.native_port,
@@ -33,6 +34,8 @@ def native_client(
 
 @dataclass(frozen=True)
 class Answer:
+    """What came back over HTTP; `code` is that of ClickHouse's exception."""
+
     status: int
     headers: Mapping[str, str]
     body: bytes

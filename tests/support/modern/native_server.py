@@ -118,12 +118,12 @@ class NativeClient:
         session = self._users.login(self._engine, user or "default", password)
         try:
             session.use(database)
-        except EngineError:
+            self._sock.sendall(self._hello_packet())
+            if self._revision >= 54458:
+                stream.blob()
+        except BaseException:
             session.close()
             raise
-        self._sock.sendall(self._hello_packet())
-        if self._revision >= 54458:
-            stream.blob()
         return session
 
     def _hello_packet(self) -> bytes:

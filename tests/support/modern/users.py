@@ -41,6 +41,10 @@ def read_users(path: Path) -> tuple[User, ...]:
     return tuple(User(u["name"], u["password"], tuple(u["grants"])) for u in json.loads(path.read_text()))
 
 
+_EMBEDDED = ("READ ON FILE",)
+"""What every name looked up in an embedded engine's `default` database takes: it also stands for files."""
+
+
 class Users:
     """The users of one engine, `default` among them, which has all rights and no password."""
 
@@ -72,7 +76,7 @@ class Users:
     def _roles(self) -> str:
         roles = "".join(
             f"<{_role(user)}><grants>"
-            + "".join(f"<query>GRANT {escape(grant)}</query>" for grant in user.grants)
+            + "".join(f"<query>GRANT {escape(grant)}</query>" for grant in (*_EMBEDDED, *user.grants))
             + f"</grants></{_role(user)}>"
             for user in self._users.values()
         )
