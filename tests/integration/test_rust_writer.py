@@ -13,7 +13,7 @@ from cdc.source import open_source
 from tests.support.reference_writer import IMPOSSIBLE, check_trades, read, run_writer, running_writer
 from tests.support.rust_writer import rust_writer_binary
 from tests.support.waiting import wait_until
-from tools.rust_writer.build import BuildError, build, cargo
+from tools.rust_writer.build import BuildError, build, cargo, fetch_library
 
 __all__ = ["rust_writer_binary"]
 
@@ -49,6 +49,16 @@ def test_without_cargo_or_npm_the_build_says_what_to_install(
     monkeypatch.setenv("CDC_TEST_CACHE", str(tmp_path))
     with pytest.raises(BuildError, match=rf"{missing} is not installed. Install"):
         build()
+
+
+def test_a_library_with_another_checksum_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho something else > package.tgz\n", encoding="utf-8")
+    npm.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", {"npm": str(npm)}.get)
+    with pytest.raises(BuildError, match="its checksum is wrong"):
+        fetch_library(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_it_creates_the_tables_of_the_reference_writer(rust_writer_binary: Path, tmp_path: Path) -> None:
