@@ -77,12 +77,12 @@ def apply_share(tree: Tree, config: LimitsConfig) -> None:
     Raises:
         psutil.AccessDenied, OSError: a priority above the supervisor's own needs a permission.
     """
-    if config.nice:
-        psutil.Process(tree.identity.pid).nice(config.nice)
     if config.cpu_cores is not None:
         # the last cores: interrupts, and everybody else, prefer the first
         cores = sorted(kernel.allowed_cores())[-config.cpu_cores :]
         kernel.pin(tree.identity.pid, set(cores))
+    if config.nice:
+        psutil.Process(tree.identity.pid).nice(config.nice)
 
 
 def memory_breach(used: int, config: LimitsConfig) -> str | None:
