@@ -71,14 +71,17 @@ def store_of(settings: Settings, *, clock: Clock | None = None) -> Store:
     )
 
 
-def plans_of(settings: Settings, source: DuckDbSource) -> Resolution:
+def plans_of(settings: Settings, source: DuckDbSource, *, strict: bool = True) -> Resolution:
     """What is replicated of the source, and what is not.
+
+    Args:
+        strict: False leaves out a listed table that cannot be replicated, for the others' sake.
 
     Raises:
         ConfigError: a listed table cannot be replicated as the configuration asks.
         SourceError: the source cannot be read.
     """
-    return resolve(settings.tables, settings.defaults, source.tables(), overlaps_of(settings))
+    return resolve(settings.tables, settings.defaults, source.tables(), overlaps_of(settings), strict=strict)
 
 
 def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> TablePlan:

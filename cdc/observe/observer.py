@@ -129,7 +129,7 @@ class ReplicationObserver:
         breaker: Callable[[], str] | None = None,
         failed_rows: Callable[[], Mapping[TableId, int]] | None = None,
     ) -> None:
-        """What is about to be replicated, and from where.
+        """What is about to be replicated, and from where; called again for tables that are added.
 
         Args:
             progress: what the store knows of the tables, for their marks and failed rows.
@@ -138,7 +138,9 @@ class ReplicationObserver:
                 thread. Between, those of the deliveries are added.
         """
         now, heard_at = self._clock.wall(), self._clock.monotonic()
-        left = tuple(LeftOutTable(table=str(item.table), reason=item.reason) for item in left_out)
+        left = tuple(
+            LeftOutTable(table=str(item.table), reason=item.reason, listed=item.listed) for item in left_out
+        )
         with self._lock:
             for plan in plans:
                 known = progress.get(plan.table, Progress())
@@ -149,12 +151,14 @@ class ReplicationObserver:
                 self._metrics.enter(table.name, table.state)
                 self._metrics.failed_rows.labels(table.name).set(known.failed_rows)
                 set_or_absent(self._metrics.watermark, table.name, as_number(table.watermark))
+            news = [item for item in left if item not in self._left_out]
             self._left_out = left
             self._breaker = breaker or self._breaker
             self._failed_rows = failed_rows or self._failed_rows
             self._state = "running"
-        for item in left:
-            self._log.info("table left out", table=item.table, reason=item.reason)
+        for item in news:
+            say = self._log.error if item.listed else self._log.info
+            say("table left out", table=item.table, reason=item.reason)
         self._changed(urgent=True)
 
     # The Observer port
@@ -306,13 +310,15 @@ class ReplicationObserver:
         with self._lock:
             if self._state != "running":
                 return Health((f"the replicator is {self._state}",))
-            return Health(
-                tuple(
-                    f"{table.name}: {table.state}" + (f": {table.error}" if table.error else "")
-                    for table in self._tables.values()
-                    if table.state != "running" or table.error
-                )
-            )
+            if not self._tables:
+                return Health(("no table of the source can be replicated yet",))
+            left_out = [f"{item.table}: {item.reason}" for item in self._left_out if item.listed]
+            unwell = [
+                f"{table.name}: {table.state}" + (f": {table.error}" if table.error else "")
+                for table in self._tables.values()
+                if table.state != "running" or table.error
+            ]
+            return Health((*left_out, *unwell))
 
     def _heard(self, id_: TableId, target: str = "") -> TableRecord:
         now = self._clock.monotonic()

@@ -77,6 +77,8 @@ class LeftOutTable(_Part):
 
     table: str
     reason: str
+    listed: bool = False
+    """The configuration asks for it."""
 
 
 class Status(_Part):

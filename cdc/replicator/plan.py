@@ -61,6 +61,8 @@ class LeftOut:
 
     table: TableId
     reason: str
+    listed: bool = False
+    """The configuration asks for it: a person should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +78,32 @@ def resolve(
     defaults: Defaults,
     schemas: Sequence[TableSchema],
     overlaps: Overlaps = Overlaps(),
+    *,
+    strict: bool = True,
 ) -> Resolution:
     """The plans of the tables listed; of every table that can be replicated when none is listed.
+
+    Args:
+        strict: False leaves out a listed table that cannot be replicated, for the others' sake.
 
     Raises:
         ConfigError: a listed table cannot be replicated as asked, naming the table, the key and the remedy;
             or two tables would be written to one target.
     """
     by_name = {_folded(schema.table): schema for schema in schemas}
+    plans: list[TablePlan] = []
+    left_out: list[LeftOut] = []
     if tables:
-        plans = [resolve_table(request, defaults, schemas, overlaps) for request in tables]
-        listed = {_folded(plan.table) for plan in plans}
-        left_out = [LeftOut(by_name[name].table, "not listed") for name in sorted(by_name.keys() - listed)]
+        for request in tables:
+            try:
+                plans.append(resolve_table(request, defaults, schemas, overlaps))
+            except ConfigError as error:
+                if strict:
+                    raise
+                left_out.append(LeftOut(TableId.parse(request.name), str(error), listed=True))
+        listed = {_folded(TableId.parse(request.name)) for request in tables}
+        left_out += [LeftOut(by_name[name].table, "not listed") for name in sorted(by_name.keys() - listed)]
     else:
-        plans, left_out = [], []
         for schema in sorted(schemas, key=lambda schema: schema.table):
             try:
                 plans.append(_plan(_Wish(str(schema.table)), defaults, schema, overlaps))

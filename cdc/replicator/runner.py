@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
@@ -19,7 +19,7 @@ abandoned by closing its connection: it will be sent again after the next start,
 
 
 class Replicator:
-    """Every planned table of one source, each in a thread of its own."""
+    """The tables of one source, each in a thread of its own."""
 
     def __init__(
         self,
@@ -27,7 +27,6 @@ class Replicator:
         target: Target,
         marks: Marks,
         observer: Observer,
-        plans: Sequence[TablePlan],
         *,
         pace: Pace | None = None,
         backoff: Backoff | None = None,
@@ -38,34 +37,37 @@ class Replicator:
     ) -> None:
         self._source = source
         self._target = target
+        self._marks = marks
+        self._observer = observer
+        self._pace = pace or Pace()
+        self._backoff = backoff or Backoff()
         self._clock = clock or SystemClock()
-        self.breaker = breaker or Breaker(self._clock)
+        self._rng = rng or random.Random()
+        self._plan_again = plan_again
         self._stop = threading.Event()
-        self.tables = tuple(
-            TableLoop(
-                plan,
-                source,
-                target,
-                marks,
-                observer,
-                pace=pace or Pace(),
-                backoff=backoff or Backoff(),
-                breaker=self.breaker,
-                clock=self._clock,
-                stop=self._stop,
-                rng=rng or random.Random(),
-                plan_again=plan_again,
-            )
-            for plan in plans
-        )
-        self._threads = [
-            threading.Thread(target=loop.run, name=f"table {plan.table}", daemon=True)
-            for loop, plan in zip(self.tables, plans, strict=True)
-        ]
+        self._threads: list[threading.Thread] = []
+        self.breaker = breaker or Breaker(self._clock)
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    def add(self, plan: TablePlan) -> TableLoop:
+        """Replicate one more table from now on."""
+        loop = TableLoop(
+            plan,
+            self._source,
+            self._target,
+            self._marks,
+            self._observer,
+            pace=self._pace,
+            backoff=self._backoff,
+            breaker=self.breaker,
+            clock=self._clock,
+            stop=self._stop,
+            rng=self._rng,
+            plan_again=self._plan_again,
+        )
+        thread = threading.Thread(target=loop.run, name=f"table {plan.table}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return loop
 
     def stop(self) -> None:
         """Ask every table to stop; returns at once. Safe in a signal handler and from any thread."""

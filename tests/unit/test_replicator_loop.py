@@ -29,9 +29,10 @@ class Rig:
     @contextmanager
     def running(self) -> Iterator[Replicator]:
         replicator = Replicator(
-            self.source, self.target, self.marks, self.observer, self.plans, pace=PACE, backoff=BACKOFF
+            self.source, self.target, self.marks, self.observer, pace=PACE, backoff=BACKOFF
         )
-        replicator.start()
+        for each in self.plans:
+            replicator.add(each)
         try:
             yield replicator
         finally:
@@ -146,8 +147,8 @@ def test_a_target_that_hangs_is_closed_when_the_stop_takes_too_long() -> None:
 
     rig.target.refuse = hang
     rig.source.append(1)
-    replicator = Replicator(rig.source, rig.target, rig.marks, rig.observer, rig.plans, pace=PACE)
-    replicator.start()
+    replicator = Replicator(rig.source, rig.target, rig.marks, rig.observer, pace=PACE)
+    replicator.add(PLAN)
     assert sending.wait(5.0)
     replicator.stop()
     replicator.join(0.05)

@@ -1,0 +1,197 @@
+"""`cdc run`: replicate until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+
+import structlog
+import typer
+
+from cdc.change import BatchLimits, Position, TableId
+from cdc.cli import context
+from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
+from cdc.clock import SystemClock
+from cdc.config import Settings, secrets_of
+from cdc.errors import CdcError, Meaning
+from cdc.observe import About, Metrics, Page, ReplicationObserver, logging_to
+from cdc.replicator.breaker import Breaker
+from cdc.replicator.retry import Backoff
+from cdc.replicator.runner import Replicator
+from cdc.replicator.table import Pace
+from cdc.source import DuckDbSource
+from cdc.watermark import BoundMarks, Lease, Store
+
+LOOK_SECONDS = 5.0
+"""How often a running replicator looks for tables to add; it finds some after a checkpoint at the earliest."""
+AWAY_SECONDS = 1.0
+"""The pause before a source that is not there yet is looked for again."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run")(run)
+
+
+def run(ctx: typer.Context) -> None:
+    """Replicate until told to stop, by Ctrl-C or SIGTERM; the batch in flight is finished or sent again."""
+    settings = context.settings(ctx)
+    stop = threading.Event()
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop.set())
+    replicate(settings, stop)
+
+
+def replicate(settings: Settings, stop: threading.Event) -> None:
+    """Replicate until `stop` is set.
+
+    Raises:
+        ConfigError, SourceError, StateError: nothing can be replicated until a person does something.
+        LeaseHeld: another replicator is active on this source.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(logging_to(settings.logging, secrets=secrets_of(settings)))
+        about = About(str(settings.path), str(settings.database.path), tuple(map(str, settings.endpoints)))
+        observer = stack.enter_context(
+            ReplicationObserver(
+                Metrics(), settings.status_path, about, stalled_seconds=_longest_rest(settings)
+            )
+        )
+        if settings.metrics.enabled:
+            about = replace(about, page=stack.enter_context(Page(settings.metrics, observer)).url)
+        source = _source_once_there(settings, observer, stop)
+        if source is None:
+            return
+        stack.callback(source.close)
+        observer.about(replace(about, identity=source.identity))
+        lease = stack.enter_context(Lease(settings.state.directory, source.identity))
+        store = stack.enter_context(store_of(settings))
+        marks = store.bind(source.identity, lease)
+        target = target_of(settings)
+        stack.callback(target.close)
+        replicator = Replicator(
+            source,
+            target,
+            marks,
+            observer,
+            pace=_pace(settings),
+            backoff=_backoff(settings),
+            breaker=_breaker(settings),
+            plan_again=lambda plan: plan_again(settings, source, plan),
+        )
+        tables = _Tables(settings, source, store, marks, observer, replicator)
+        while not stop.is_set():
+            tables.look()
+            stop.wait(LOOK_SECONDS if tables.found else AWAY_SECONDS)
+        replicator.stop()
+        replicator.join()
+
+
+class _Tables:
+    """Adds the source's tables to the replicator as they appear."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: DuckDbSource,
+        store: Store,
+        marks: BoundMarks,
+        observer: ReplicationObserver,
+        replicator: Replicator,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._store = store
+        self._marks = marks
+        self._observer = observer
+        self._replicator = replicator
+        self._looked_at: Position | None = None
+        self._complete = False
+        self.found: set[TableId] = set()
+
+    def look(self) -> None:
+        """Add what is new. The catalog is read again only after a checkpoint, or while a table is missing.
+
+        Raises:
+            CdcError: at the first look only; a later one is tried again.
+        """
+        try:
+            position = self._source.position()
+            seen = self._looked_at is not None and (
+                position == self._looked_at
+                or (self._complete and position.iteration == self._looked_at.iteration)
+            )
+            if not seen:
+                self._add()
+                self._looked_at = position
+        except CdcError as error:
+            if error.meaning is not Meaning.RETRY and not self.found:
+                raise
+            structlog.get_logger("cdc.run").warning("tables not looked for", error=str(error))
+
+    def _add(self) -> None:
+        resolution = plans_of(self._settings, self._source, strict=False)
+        new = [plan for plan in resolution.plans if plan.table not in self.found]
+        self._observer.begin(
+            new,
+            resolution.left_out,
+            {plan.table: self._marks.load(plan.table) for plan in new},
+            breaker=lambda: self._replicator.breaker.state.value,
+            failed_rows=self._failed_rows,
+        )
+        for plan in new:
+            self.found.add(plan.table)
+            self._replicator.add(plan)
+        self._complete = bool(self.found) and not any(table.listed for table in resolution.left_out)
+
+    def _failed_rows(self) -> dict[TableId, int]:
+        records = self._store.tables()
+        return {each.table: each.failed_rows for each in records if each.source == self._source.identity}
+
+
+def _source_once_there(
+    settings: Settings, observer: ReplicationObserver, stop: threading.Event
+) -> DuckDbSource | None:
+    """The source, as soon as there is one: a writer may start later. None when stopped before."""
+    while not stop.is_set():
+        try:
+            return source_of(settings, events=observer)
+        except CdcError as error:
+            if error.meaning is not Meaning.RETRY:
+                raise
+            structlog.get_logger("cdc.run").warning("waiting for the source", error=str(error))
+        stop.wait(AWAY_SECONDS)
+    return None
+
+
+def _pace(settings: Settings) -> Pace:
+    sync = settings.sync
+    return Pace(
+        limits=BatchLimits(rows=sync.batch_size, bytes=sync.max_batch_bytes),
+        linger_ms=sync.linger_ms,
+        interval_seconds=sync.sync_interval_sec,
+        halted_seconds=settings.error_handling.halted_sec,
+    )
+
+
+def _backoff(settings: Settings) -> Backoff:
+    errors = settings.error_handling
+    return Backoff(
+        first_seconds=errors.retry_first_ms / 1000.0,
+        first_attempts=errors.retry_first_attempts,
+        steps_seconds=errors.retry_backoff_sec,
+    )
+
+
+def _breaker(settings: Settings) -> Breaker:
+    errors = settings.error_handling
+    return Breaker(SystemClock(), errors.breaker_failures, errors.breaker_open_sec)
+
+
+def _longest_rest(settings: Settings) -> float:
+    """Seconds a table's loop may be silent although all is well."""
+    pace, errors = _pace(settings), settings.error_handling
+    waits = (pace.idle_seconds, pace.gap_seconds, errors.halted_sec, *errors.retry_backoff_sec)
+    return 2.0 * max(waits) + settings.target.receive_timeout_sec
