@@ -59,6 +59,10 @@ LIMIT = _stop("Raise the limit that the server names, for this user")
 PORT = _stop("Check scheme and port of the endpoint: 9000 and 9440 speak native, 8123 and 8443 HTTP")
 PATH = _stop("Check host, port and path of the endpoint: no ClickHouse answers there")
 TLS = _stop("Check ca_file, cert_file, key_file and the server's name in [target]")
+HUNG_UP = _retry(
+    "It is tried again; if it persists, the server wants a client certificate: set cert_file and key_file in "
+    "[target]"
+)
 CLIENT_CERTIFICATE = _stop("The server wants a client certificate: set cert_file and key_file in [target]")
 FILE = _stop("Check that the file named exists and that this user may read it")
 UNKNOWN = _stop("It is not known to be temporary, so nothing is retried or skipped; see the server's log")
@@ -174,6 +178,8 @@ def is_of_one_server(code: int | None) -> bool:
 def verdict_on_status(status: int) -> Verdict:
     """The verdict on an HTTP status that came without a code: from a proxy, or another service."""
     match status:
+        case 400:
+            return PORT
         case 401 | 403:
             return LOGIN
         case 404:

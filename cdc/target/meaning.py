@@ -115,8 +115,11 @@ def _problem(error: BaseException) -> str:
             return "the server closed the connection in the middle of its answer"
         case ConnectionRefusedError():
             return "the connection was refused"
+        case ssl.SSLError():
+            return f"TLS: {one_line(_TLS_NOISE.sub('', str(error.strerror or error)))}"
         case OSError() if error.strerror:
-            return one_line(error.strerror)
+            named = f": {error.filename}" if error.filename else ""
+            return one_line(error.strerror) + named
         case _:
             return one_line(str(error)) or type(error).__name__
 
@@ -129,6 +132,9 @@ _NOISE = re.compile(
     r"|,\s*e\.what\(\) = .*\Z",
     re.DOTALL,
 )
+
+
+_TLS_NOISE = re.compile(r"^\[[^]]*\]|\(_ssl\.c:\d+\)")
 
 
 def plain(message: str) -> str:
@@ -145,7 +151,7 @@ def _judge_tls(error: ssl.SSLError) -> Verdict:
     if "certificate required" in text or "alert handshake failure" in text:
         return codes.CLIENT_CERTIFICATE
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return codes.NETWORK
+        return codes.HUNG_UP  # old servers say no more to a client without a certificate; nor do dying ones
     if "wrong version number" in text or "record layer failure" in text:
         return codes.PORT
     return codes.TLS

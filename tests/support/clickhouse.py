@@ -97,13 +97,13 @@ class ClickHouseServer:
         wait_until(self._answers, f"{self} to answer")
 
     def stop(self) -> None:
-        """End the process in order, and by force if it takes more than ten seconds."""
+        """End the process in order, and by force if it waits for idle connections."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
             self.kill()
         self._process = None
@@ -133,7 +133,8 @@ class ClickHouseServer:
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            if self._process is not None:  # else it was killed meanwhile
+                self._process.send_signal(signal.SIGCONT)
 
     def query(self, sql: str) -> str:
         """The answer to `sql` as tab-separated text, without its last newline."""

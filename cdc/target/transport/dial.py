@@ -73,6 +73,9 @@ def hang_up(connection: socket.socket) -> None:
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
+    for file in (tls.ca_file, tls.cert_file, tls.key_file):
+        if file is not None:
+            file.stat()  # its error names the file, which OpenSSL's does not
     context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
     if not tls.verify:
         context.check_hostname = False
