@@ -36,13 +36,6 @@ def test_long_and_short_strings_stand_side_by_side(lengths: list[int]) -> None:
     assert decode_strings(Reader(data), len(values), pa.binary()).to_pylist() == values
 
 
-@pytest.mark.parametrize("layout", [pa.string(), pa.large_string(), pa.string_view()])
-def test_every_layout_of_strings_gives_the_same_bytes(layout: pa.DataType) -> None:
-    values = ["", None, "a\0b", "🦆", "x" * 200]
-    found = encode_strings(pa.array(values, layout)).tobytes()
-    assert found == plainly([None if value is None else value.encode() for value in values])
-
-
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=40))
 def test_text_comes_back_as_it_was(values: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import duckdb
 import pyarrow as pa
@@ -100,10 +101,46 @@ def test_a_megabyte_in_one_string_is_nothing_special(source: duckdb.DuckDBPyConn
     assert codec.decode(Reader(b"".join(codec.encode(array))), len(array)).equals(array)
 
 
-def test_bits_and_old_style_booleans_are_booleans_too() -> None:
-    codec = column_codec(Column("v", "BOOLEAN"), ServerVersion(26, 9))
-    found = codec.encode(pa.array([None, True, False, True]).slice(1))
-    assert b"".join(found) == b"\0\0\0" + b"\1\0\1"
+@pytest.mark.parametrize(
+    ("kind", "usual", "other"),
+    [
+        ("VARCHAR", pa.array(["", None, "a\0b", "🦆", "x" * 200]), pa.large_string()),
+        ("VARCHAR", pa.array(["", None, "a\0b", "🦆", "x" * 200]), pa.string_view()),
+        ("BLOB", pa.array([b"", None, b"\xff"]), pa.large_binary()),
+        ("BOOLEAN", pa.array([1, None, 0], pa.int8()), pa.bool_()),
+        ("BIGINT", pa.array([1, None, -5], pa.int64()), pa.int16()),
+        ("DECIMAL(9,2)", pa.array([Decimal("1.25"), None], pa.decimal128(9, 2)), pa.decimal32(9, 2)),
+        ("INTEGER[]", pa.array([[1], None, []], pa.list_(pa.int32())), pa.large_list(pa.int32())),
+    ],
+)
+def test_another_layout_of_the_same_values_gives_the_same_bytes(
+    kind: str, usual: pa.Array, other: pa.DataType
+) -> None:
+    codec = column_codec(Column("v", kind), ServerVersion(26, 9))
+    assert codec.encode(usual.cast(other)) == codec.encode(usual)
+
+
+@pytest.mark.parametrize(
+    ("kind", "array"),
+    [
+        ("UUID", pa.array(["00112233-4455-6677-8899-aabbccddeeff"])),
+        ("HUGEINT", pa.array([1.5])),
+        ("TIMESTAMP", pa.array([1], pa.timestamp("ns"))),
+        ("INTEGER", pa.array([2**31], pa.int64())),
+        ("STRUCT(a INTEGER)", pa.array([[1]])),
+    ],
+)
+def test_values_of_another_type_are_refused_never_reinterpreted(kind: str, array: pa.Array) -> None:
+    codec = column_codec(Column("other", kind), ServerVersion(26, 9))
+    with pytest.raises(TargetError, match="'other'") as raised:
+        codec.encode(array)
+    assert raised.value.meaning is Meaning.STOP
+
+
+def test_a_number_longer_than_pythons_own_limit_is_kept(source: duckdb.DuckDBPyConnection) -> None:
+    column, array = selected(source, "BIGNUM", (f"'-{'7' * 5000}'",), nullable=True)
+    codec = column_codec(column, ServerVersion(26, 9))
+    assert codec.decode(Reader(b"".join(codec.encode(array))), len(array)).equals(array)
 
 
 def test_the_table_for_people_has_every_type_in_it() -> None:

@@ -13,21 +13,15 @@ from cdc.target.native.reader import Reader
 
 
 def encode_strings(array: pa.Array) -> npt.NDArray[np.uint8]:
-    """The strings or binaries of `array`, of any Arrow layout; a NULL becomes an empty string."""
-    if pa.types.is_string_view(array.type) or pa.types.is_binary_view(array.type):
-        array = array.cast(pa.large_binary())
-    if array.null_count:
-        array = pc.fill_null(array, b"" if _is_binary(array.type) else "")
-    wide = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-    _, offsets_buffer, data_buffer = array.buffers()
+    """The strings or binaries of `array`; a NULL becomes an empty string."""
     if not len(array):
         return np.empty(0, np.uint8)
-    offsets = np.frombuffer(offsets_buffer, np.int64 if wide else np.int32)
-    offsets = offsets[array.offset : array.offset + len(array) + 1]
-    if data_buffer is None:
-        return np.zeros(len(array), np.uint8)
-    data = np.frombuffer(data_buffer, np.uint8)[offsets[0] : offsets[-1]]
-    return assemble(offsets, data)
+    if array.null_count:
+        array = pc.fill_null(array, b"" if pa.types.is_binary(array.type) else "")
+    _, ends, data = array.buffers()
+    offsets = np.frombuffer(ends, np.int32, len(array) + 1, array.offset * 4)
+    octets = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
+    return assemble(offsets, octets)
 
 
 def assemble(offsets: npt.NDArray[Any], data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -95,7 +89,3 @@ def decode_strings(reader: Reader, rows: int, arrow_type: pa.DataType) -> pa.Arr
     large = pa.large_string() if pa.types.is_string(arrow_type) else pa.large_binary()
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(strings)]
     return pa.Array.from_buffers(large, rows, buffers).cast(arrow_type)
-
-
-def _is_binary(arrow_type: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type))

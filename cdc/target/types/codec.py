@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cdc.errors import TargetError
-from cdc.target.types.storage import bare, dressed
+from cdc.target.types.storage import bare, bare_type, dressed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,7 +131,7 @@ class ColumnCodec:
 
     def rejects(self, array: pa.Array) -> tuple[Rejected, ...]:
         """Which rows cannot be encoded, and why; empty on the common path."""
-        found = self.codec.rejects(bare(array))
+        found = self.codec.rejects(self._bare(array))
         if self.column.nullable or not array.null_count:
             return found
         return (*found, Rejected(~validity(array), "NULL in a column that is NOT NULL"))
@@ -139,8 +139,27 @@ class ColumnCodec:
     def encode(self, array: pa.Array) -> list[Octets]:
         """The column's Native bytes (state prefix, then data). `rejects(array)` must be empty."""
         prefix = self.codec.prefix()
-        data = [_octets(part) for part in self.codec.encode(bare(array))]
+        data = [_octets(part) for part in self.codec.encode(self._bare(array))]
         return [prefix, *data] if prefix else data
+
+    def _bare(self, array: pa.Array) -> pa.Array:
+        """`array` exactly as the codec takes it: other bytes than it expects would become wrong values.
+
+        Raises:
+            TargetError: if `array` is of a type that does not convert without loss.
+        """
+        array, expected = bare(array), bare_type(self.arrow_type)
+        if array.type == expected:
+            return array
+        try:
+            return array.cast(expected)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise TargetError(
+                "encode",
+                f"column {self.name!r} of type {self.column.type}",
+                f"its values came as {array.type}, not as {expected}",
+                "Check that the table was not altered since the start, and restart",
+            ) from error
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
         """The inverse of `encode`, as an array of `arrow_type`."""

@@ -22,8 +22,6 @@ class Decimal(Codec):
         self.width = 4 if precision <= 9 else 8 if precision <= 18 else 16
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        if array.type != self.arrow_type:
-            array = array.cast(self.arrow_type)
         whole = settled(array, np.dtype("V16"))
         if self.width == 16:
             return [whole]

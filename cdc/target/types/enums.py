@@ -46,8 +46,6 @@ class LowCardinality(Codec):
     def encode(self, array: pa.Array) -> list[Buffer]:
         if not len(array):
             return []
-        if not pa.types.is_dictionary(array.type):
-            array = array.dictionary_encode()
         keys = array.dictionary
         indices = settled(array.indices, array.indices.type.to_pandas_dtype())
         if self.optional:

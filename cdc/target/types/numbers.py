@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cdc.target.types.codec import Buffer, Codec, settled
 
@@ -57,8 +56,6 @@ class Boolean(Codec):
         self.note = "" if server.has_bool else "0 and 1"
 
     def encode(self, array: pa.Array) -> list[Buffer]:
-        if pa.types.is_boolean(array.type):
-            array = pc.cast(array, pa.int8())
         return [(settled(array, np.int8) != 0).view(np.uint8)]
 
     def decode(self, reader: Reader, rows: int) -> pa.Array:
