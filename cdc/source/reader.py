@@ -26,6 +26,7 @@ from cdc.source.quote import identifier, qualified
 from cdc.source.ranges import Range, Selection, columns, cut, order
 from cdc.source.session import Session
 from cdc.source.snapshot import Snapshot, Snapshots, Stream
+from cdc.source.text import duckdb_text
 from cdc.source.versions import check_version_column, row_versions
 from cdc.source.window import HASH, Window, hash_of
 
@@ -87,6 +88,8 @@ class SnapshotReader:
         self._window = Window(plan)
         self._unacknowledged: dict[int, tuple[Batch, pa.RecordBatch]] = {}
         self._followed = False
+        self._complete_at: Position | None = None
+        """Where the last read found its end: there is nothing more while the position is this."""
         self.resume_from: Position | None = None
         """Where a tail is to go on once the batches made now are delivered; None: where each was read."""
 
@@ -103,7 +106,9 @@ class SnapshotReader:
         Raises:
             SourceError: the source cannot be read, or its table no longer matches the plan.
         """
+        complete = self._complete_at if not self._unacknowledged else None
         self._unacknowledged.clear()
+        self._complete_at = None
         standing = Standing(after, limits, self._clock.monotonic())
         low = self._low(after)
         self._window.sweep(low, self._connection)
@@ -113,9 +118,11 @@ class SnapshotReader:
                 low, standing = yield from self._pieces(low, standing)
             try:
                 with self._snapshots.take() as snapshot:
-                    standing = yield from self._stream(snapshot, Range(low=low), standing, low)
-                    if self._plan.watermark.nullable:
-                        yield from self._stream(snapshot, None, standing, low)
+                    if snapshot.position != complete:
+                        standing = yield from self._stream(snapshot, Range(low=low), standing, low)
+                        if self._plan.watermark.nullable:
+                            yield from self._stream(snapshot, None, standing, low)
+                    self._complete_at = snapshot.position
             except SnapshotSuperseded as error:
                 self._snapshots.overtaken(error)
                 in_pieces = True
@@ -283,6 +290,9 @@ class SnapshotReader:
     def _mark(self, row: pa.RecordBatch) -> Mark:
         """The place of the one `row`, in DuckDB's own text."""
         names = (self._plan.watermark.name, *self._plan.key)
+        known = [text for name in names if (text := duckdb_text(row.column(name))) is not None]
+        if len(known) == len(names):
+            return Mark(known[0], tuple(known[1:]))
         texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in names)
         self._connection.register("cdc_row", row.select(list(dict.fromkeys(names))))
         [found] = self._connection.execute(f"SELECT {texts} FROM cdc_row").fetchall()

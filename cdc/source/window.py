@@ -45,6 +45,7 @@ class Window:
         self._max_bytes = max_bytes
         self._rows: pa.Table | None = None
         self._added: list[pa.RecordBatch] = []
+        self._added_bytes = 0
         self._swept = 0
 
     def __len__(self) -> int:
@@ -66,9 +67,8 @@ class Window:
         if not rows.num_rows:
             return
         self._added.append(rows)
-        nbytes = sum(batch.nbytes for batch in self._added)
-        nbytes += self._rows.nbytes if self._rows is not None else 0
-        if nbytes > self._max_bytes:
+        self._added_bytes += rows.nbytes
+        if self._added_bytes + (self._rows.nbytes if self._rows is not None else 0) > self._max_bytes:
             raise SourceError(
                 "replicate",
                 self._plan.table,
@@ -100,7 +100,7 @@ class Window:
             return
         numbers = pa.array(range(sum(batch.num_rows for batch in self._added)), pa.int64())
         added = pa.Table.from_batches(self._added).append_column(_NUMBER, numbers)
-        self._added = []
+        self._added, self._added_bytes = [], 0
         connection.register(_ADDED, added)
         keys = ", ".join(map(identifier, self._plan.key))
         last = f"row_number() OVER (PARTITION BY {keys} ORDER BY {_NUMBER} DESC) = 1"

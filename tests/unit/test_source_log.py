@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.source.log import CHECKPOINT, FLUSH, LogEnd, LogWalk, parse_log_header
@@ -81,6 +81,7 @@ def test_a_log_without_a_commit_has_nothing_committed() -> None:
     assert (end.committed, end.end) == (0, 0)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=12), st.data())
 def test_a_torn_commit_changes_nothing_at_any_byte(sizes: list[int], data: st.DataObject) -> None:
     whole = header(1) + b"".join(frame(26, bytes(size)) + COMMIT for size in sizes)
@@ -91,6 +92,7 @@ def test_a_torn_commit_changes_nothing_at_any_byte(sizes: list[int], data: st.Da
     assert end.committed == end.end == len(whole)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 70_000), max_size=30), st.lists(st.integers(0, 1 << 21), max_size=8))
 def test_looking_as_the_log_grows_finds_what_one_look_finds(sizes: list[int], looks: list[int]) -> None:
     log = OLD_HEADER + b"".join(frame(26, bytes(size)) + COMMIT for size in sizes)

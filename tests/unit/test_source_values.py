@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from uuid import UUID
 
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.change import BatchLimits, Column, Position, TableId, TablePlan
@@ -16,6 +17,7 @@ from cdc.errors import SourceError
 from cdc.source.batching import rebatch
 from cdc.source.marking import Marking
 from cdc.source.quote import identifier, literal
+from cdc.source.text import duckdb_text
 from cdc.source.versions import check_version_column, row_versions
 
 
@@ -99,6 +101,37 @@ def test_the_latest_stamp_is_now_and_the_allowed_skew() -> None:
     assert Marking(plan("BIGINT"), 60).latest(wall) is None
 
 
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 2**63 - 2),
+    st.text(max_size=20),
+    st.uuids(),
+    st.integers(-(10**9), 10**9),
+)
+def test_a_text_made_without_duckdb_is_the_text_duckdb_makes(
+    number: int, nanoseconds: int, text: str, uuid: UUID, second: int
+) -> None:
+    """Also around the ends of the range in which it is made without."""
+    near = 253_402_300_800 + second // 10**6
+    with duckdb.connect() as connected:
+        connected.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
+        relation = connected.sql(
+            "SELECT $1::BIGINT AS a, make_timestamp_ns($2) AS b, $3::VARCHAR AS c, $4::UUID AS d,"
+            " make_timestamp($5::BIGINT * 1000000) AS e, to_timestamp($5) AS f, to_timestamp($6) AS g,"
+            " make_timestamp($2::BIGINT // 1000)::TIMESTAMP_MS AS h, 'infinity'::TIMESTAMP AS i,"
+            " 1.5::DECIMAL(4,2) AS j",
+            params=[number, nanoseconds, text.replace("\0", ""), str(uuid), second, near],
+        )
+        [row] = relation.to_arrow_table().to_batches()
+        connected.register("arrived", row)
+        [expected] = connected.execute("SELECT CAST(COLUMNS(*) AS VARCHAR) FROM arrived").fetchall()
+    texts = [duckdb_text(column) for column in row.columns]
+    assert texts[:4] == list(expected[:4])
+    assert all(made is None or made == wanted for made, wanted in zip(texts, expected, strict=True))
+    assert texts[-2:] == [None, None]
+
+
 VERSIONED = {
     "BIGINT": [-(2**63), -5, -1, 0, 1, 2**63 - 1],
     "TINYINT": [-128, -1, 0, 127],
@@ -146,6 +179,7 @@ def test_a_version_column_without_an_order_in_64_bits_is_refused(kind: str) -> N
         check_version_column(plan("BIGINT", version="v", version_type=kind))
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.lists(st.text(max_size=40), max_size=30), max_size=10),
     st.integers(1, 20),
@@ -161,6 +195,7 @@ def test_batches_keep_every_row_in_order_and_never_exceed_their_bounds(
     assert all(batch.nbytes <= size or batch.num_rows == 1 for batch in cut)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 500), st.integers(1, 60), st.integers(1, 90))
 def test_within_the_byte_bound_only_the_last_batch_is_short(total: int, part: int, rows: int) -> None:
     numbers = pa.record_batch({"n": pa.array(range(total), pa.int64())})
@@ -169,6 +204,7 @@ def test_within_the_byte_bound_only_the_last_batch_is_short(total: int, part: in
     assert sizes == [rows] * (total // rows) + ([total % rows] if total % rows else [])
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text())
 def test_quoted_names_and_texts_mean_themselves(text: str) -> None:
     text = text.replace("\0", "")
