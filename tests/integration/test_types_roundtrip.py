@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import duckdb
@@ -113,6 +113,25 @@ def test_a_megabyte_in_one_value_comes_back(loop: Loop) -> None:
     codec = column_codec(column, loop.version)
     loop.store([codec], [array])
     assert loop.load([codec]).column(0).chunk(0).equals(array)
+
+
+@pytest.mark.parametrize("server_name", ["clickhouse_server", "modern_server"])
+def test_every_type_side_by_side_goes_through_native_tcp(
+    request: pytest.FixtureRequest, source: duckdb.DuckDBPyConnection, server_name: str
+) -> None:
+    server: ClickHouseServer | ModernServer = request.getfixturevalue(server_name)
+    endpoint = parse_endpoint(f"clickhouse://127.0.0.1:{server.native_port}")
+    with closing(new_transport(endpoint, TargetOptions())) as transport:
+        loop = Loop(transport, source)
+        codecs, arrays = [], []
+        for at, (kind, values) in enumerate(VALUES.items()):
+            column, array = selected(source, kind, values[:1], nullable=True)
+            codecs.append(column_codec(replace(column, name=f"column {at}"), loop.version))
+            arrays.append(array)
+        loop.store(codecs, arrays)
+        found = loop.load(codecs)
+    for back, sent in zip(found.columns, arrays, strict=True):
+        assert exactly(back.chunk(0)).equals(exactly(sent))
 
 
 @pytest.mark.parametrize(
