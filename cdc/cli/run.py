@@ -25,7 +25,7 @@ from cdc.source import DuckDbSource
 from cdc.watermark import BoundMarks, Lease, Store
 
 LOOK_SECONDS = 5.0
-"""How often a running replicator looks for tables to add; it finds some after a checkpoint at the earliest."""
+"""How often a running replicator looks for tables to add; it reads the catalog after a checkpoint only."""
 AWAY_SECONDS = 1.0
 """The pause before a source that is not there yet is looked for again."""
 
@@ -53,6 +53,7 @@ def replicate(settings: Settings, stop: threading.Event) -> None:
     """
     with ExitStack() as stack:
         stack.enter_context(logging_to(settings.logging, secrets=secrets_of(settings)))
+        store = stack.enter_context(store_of(settings))  # first, for the last status counts its failed rows
         about = About(str(settings.path), str(settings.database.path), tuple(map(str, settings.endpoints)))
         observer = stack.enter_context(
             ReplicationObserver(
@@ -67,7 +68,6 @@ def replicate(settings: Settings, stop: threading.Event) -> None:
         stack.callback(source.close)
         observer.about(replace(about, identity=source.identity))
         lease = stack.enter_context(Lease(settings.state.directory, source.identity))
-        store = stack.enter_context(store_of(settings))
         marks = store.bind(source.identity, lease)
         target = target_of(settings)
         stack.callback(target.close)
