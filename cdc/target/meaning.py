@@ -128,7 +128,7 @@ _NOISE = re.compile(
     r"\.?\s*Stack trace:.*\Z"
     r"|\bCode: \d+[.,]\s*(?:e\.displayText\(\) = )?(?=DB::)"
     r"|\b(?:DB::Exception|DB::NetException|DB::ErrnoException|e\.displayText\(\) =):?\s*"
-    r"|,? ?\(version [^)]*\)(?: \(official build\))?"
+    r"|,? ?\(version [^()]*(?:\([^)]*\))?\)"
     r"|,\s*e\.what\(\) = .*\Z",
     re.DOTALL,
 )

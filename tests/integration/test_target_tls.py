@@ -63,7 +63,7 @@ def test_a_client_without_a_certificate_is_told_to_set_one(
     mutual_tls_server: ClickHouseServer, certificates: Certificates, scheme: str
 ) -> None:
     error = refused(mutual_tls_server, scheme, Tls(ca_file=certificates.ca))
-    # The alert that says so may be lost when the server hangs up; the remedy names the certificate either way.
+    # The alert that says so may be lost as the server hangs up; the remedy names the certificate anyway.
     assert "set cert_file and key_file" in error.remedy
 
 
