@@ -209,6 +209,8 @@ class Supervisor:
         name = request.get("name")
         match request.get("command"):
             case "status":
+                if name is not None:
+                    self._program(name)
                 return self.status()
             case "start" if not self._stops_asked:
                 self._program(name).start()
@@ -221,6 +223,7 @@ class Supervisor:
             case command:
                 why = "the supervisor is stopping" if self._stops_asked else "there is no such command"
                 raise CdcError(str(command), str(name), why, "Run 'cdc ctl --help' for what there is.")
+        self._persist()  # what a person was told is done must hold for the next supervisor too
         return {}
 
     def _program(self, name: object) -> Program:
