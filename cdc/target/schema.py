@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdc.change import Column, TablePlan
 from cdc.target.ddl import DELETED_TYPE, VERSION_TYPE, TableDefinition, codec_in
-from cdc.target.quote import quote_string
+from cdc.target.quote import canonical_type, quote_string
 from cdc.target.types import ColumnCodec, column_codec
 from cdc.target.version import ServerVersion
 
@@ -251,10 +251,11 @@ def _codec_held(
     """The codec that holds `column` as `clickhouse_type`, of this release or of an older one; None: there is
     none. A column that may be NULL in the table holds one that may not be in the source."""
     server = definition.server
+    wanted = canonical_type(clickhouse_type)
     for release in (server, *(older for older in reversed(_RELEASES) if older < server)):
         for nullable in dict.fromkeys((column.nullable, True)):
             codec = codec_in(plan, replace(column, nullable=nullable), release)
-            if codec.clickhouse_type == clickhouse_type:
+            if canonical_type(codec.clickhouse_type) == wanted:
                 return codec
     return None
 
