@@ -25,6 +25,7 @@ from cdc.target.version import ServerVersion
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.duckdb_values import VALUES, duckdb_source, exactly, selected
 from tests.support.modern.fixture import ModernServer
+from tests.support.places import Place
 
 TEXT = Column("text", "VARCHAR", nullable=False)
 
@@ -44,22 +45,20 @@ class Loop:
         """A new table, with `arrays` in it."""
         columns = ", ".join(f"{quote_identifier(codec.name)} {codec.clickhouse_type}" for codec in codecs)
         order = "_order UInt8 DEFAULT 0"  # not every type can be a key
-        self.transport.execute("DROP TABLE IF EXISTS default.loop")
-        self.transport.execute(
-            f"CREATE TABLE default.loop ({order}, {columns}) ENGINE = MergeTree ORDER BY _order"
-        )
+        self.transport.execute("DROP TABLE IF EXISTS loop")
+        self.transport.execute(f"CREATE TABLE loop ({order}, {columns}) ENGINE = MergeTree ORDER BY _order")
         names = ", ".join(quote_identifier(codec.name) for codec in codecs)
         block = encode_block(codecs, arrays, len(arrays[0]))
-        self.transport.insert(f"INSERT INTO default.loop ({names})", block, {})
+        self.transport.insert(f"INSERT INTO loop ({names})", block, {})
 
     def load(self, codecs: list[ColumnCodec]) -> pa.Table:
         names = ", ".join(quote_identifier(codec.name) for codec in codecs)
-        return pa.Table.from_batches(self.transport.query(f"SELECT {names} FROM default.loop", codecs))
+        return pa.Table.from_batches(self.transport.query(f"SELECT {names} FROM loop", codecs))
 
     def texts(self, expression: str) -> list[str]:
         """What the server itself makes of the values."""
         codec = column_codec(TEXT, self.version)
-        found = self.transport.query(f"SELECT {expression} AS text FROM default.loop", [codec])
+        found = self.transport.query(f"SELECT {expression} AS text FROM loop", [codec])
         return [text for batch in found for text in batch.column(0).to_pylist()]
 
 
@@ -103,7 +102,8 @@ def test_the_server_spells_the_type_as_the_codec_does(loop: Loop, kind: str) -> 
         codec = column_codec(Column("v", kind, nullable), loop.version)
         loop.store([codec], [pa.nulls(0, codec.arrow_type)])
         text = column_codec(TEXT, loop.version)
-        query = "SELECT type AS text FROM system.columns WHERE table = 'loop' AND name = 'v'"
+        ours = "database = currentDatabase() AND table = 'loop' AND name = 'v'"
+        query = f"SELECT type AS text FROM system.columns WHERE {ours}"
         (spelled,) = pa.Table.from_batches(loop.transport.query(query, [text])).column(0).to_pylist()
         assert canonical_type(spelled) == canonical_type(codec.clickhouse_type)
 
@@ -115,13 +115,10 @@ def test_a_megabyte_in_one_value_comes_back(loop: Loop) -> None:
     assert loop.load([codec]).column(0).chunk(0).equals(array)
 
 
-@pytest.mark.parametrize("server_name", ["clickhouse_server", "modern_server"])
-def test_every_type_side_by_side_goes_through_native_tcp(
-    request: pytest.FixtureRequest, source: duckdb.DuckDBPyConnection, server_name: str
+def test_every_type_side_by_side_goes_over_every_transport(
+    any_place: Place, source: duckdb.DuckDBPyConnection
 ) -> None:
-    server: ClickHouseServer | ModernServer = request.getfixturevalue(server_name)
-    endpoint = parse_endpoint(f"clickhouse://127.0.0.1:{server.native_port}")
-    with closing(new_transport(endpoint, TargetOptions())) as transport:
+    with closing(any_place.transport()) as transport:
         loop = Loop(transport, source)
         codecs, arrays = [], []
         for at, (kind, values) in enumerate(VALUES.items()):

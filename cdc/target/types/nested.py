@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cdc.target.native.reader import Reader
 
 
-class Optional(Codec):
+class AtMostOne(Codec):
     """`Array(T)` of none or one, for a type that cannot be `Nullable`."""
 
     def __init__(self, inner: Codec) -> None:
@@ -59,7 +59,7 @@ class Compound(Codec):
     """A type that ClickHouse does not allow inside Nullable."""
 
     def nullable(self) -> Codec:
-        return Optional(self)
+        return AtMostOne(self)
 
 
 class ArrayOf(Compound):
