@@ -15,6 +15,7 @@ import numpy as np
 from cdc.change import TableId
 
 DROP_TABLE = 2
+"""Laid out as USE_TABLE is."""
 DROP_SCHEMA = 4
 ALTER = 20
 USE_TABLE = 25
@@ -30,6 +31,10 @@ COMMIT = 100
 
 FRAME_HEADER = struct.Struct("<QQ")
 _END = 0xFFFF
+_ALTER_INFO = bytes.fromhex(
+    "65 00 01 64 00 00"
+)  # field 101, which is there; ParseInfo's field 100: ALTER_INFO
+_ALTER_TABLE = 1
 _U16 = struct.Struct("<H")
 _WORD_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _M = 0xC6A4A7935BD1E995
@@ -87,6 +92,39 @@ def used_table(payload: bytes | memoryview) -> TableId:
             raise NotUnderstood(f"a table named {'.'.join(path)}")
         schema, name = path
     return TableId(schema, name)
+
+
+def altered_table(payload: bytes | memoryview) -> tuple[TableId, int]:
+    """The table that an ALTER payload changes, and DuckDB's AlterTableType of the change.
+
+    Raises:
+        NotUnderstood: it alters something else than a table, or has fields this version does not know.
+    """
+    raw, at = bytes(payload), 3
+    if raw[at : at + 6] != _ALTER_INFO:
+        raise NotUnderstood("an ALTER entry of another layout")
+    at += 6
+    schema, name = "", ""
+    while True:
+        number = _U16.unpack_from(raw, at)[0]
+        at += 2
+        match number:
+            case 200 | 204 | 205 | 300:
+                value, at = varint(raw, at)
+                if number == 200 and value != _ALTER_TABLE:
+                    raise NotUnderstood(f"an ALTER of type {value}")
+                if number == 300:
+                    return TableId(schema, name), value
+            case 201:
+                _, at = _string(raw, at)
+            case 202:
+                schema, at = _string(raw, at)
+            case 203:
+                name, at = _string(raw, at)
+            case 206:
+                _, at = _path(raw, at)
+            case _:
+                raise NotUnderstood(f"field {number} in an ALTER entry")
 
 
 def varint(raw: bytes | memoryview, at: int) -> tuple[int, int]:

@@ -27,8 +27,8 @@ from cdc.source.snapshot import Stream
 from cdc.source.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
-_ANY_TABLE = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
-"""Catalog changes that may have changed this table; its rows are those of the others."""
+_KEEPS_COLUMNS = {6, 7, 8, 9, 10, 11}
+"""Of DuckDB's AlterTableType: default, foreign key, not null, comment, constraint. Rows stay as they are."""
 
 
 class Lost(Exception):
@@ -188,13 +188,22 @@ class Tail:
             if kind == frames.USE_TABLE:
                 if payload != use:
                     use, used = payload, frames.used_table(payload)
-            elif kind in _ANY_TABLE:
-                raise Lost("a table was altered or dropped")
+            elif self._is_another_table_after(kind, payload):
+                raise Lost("the table was altered or dropped")
             elif used == self._table and kind == frames.ROW_GROUPS:
                 raise Lost("a bulk load left its rows in the file")
             elif used == self._table and kind in _ROW_CHANGES:
                 own.append(payload)
         return own
+
+    def _is_another_table_after(self, kind: int, payload: bytes) -> bool:
+        """Whether this change of the catalog drops the table or gives it other columns."""
+        if kind == frames.ALTER:
+            table, change = frames.altered_table(payload)
+            return table == self._table and change not in _KEEPS_COLUMNS
+        if kind == frames.DROP_TABLE:
+            return frames.used_table(payload) == self._table
+        return kind == frames.DROP_SCHEMA
 
     def _begin_mirror(self) -> None:
         """A new mirror over the file as its newest checkpoint left it."""
