@@ -26,6 +26,9 @@ from cdc.config.programs import (
 )
 from cdc.supervisor import command
 
+STARTING_SEC = 0.5
+"""How often a program is asked whether it has started."""
+
 Probe = Callable[[], str | None]
 """Runs a check once, as long as it may take; returns the problem, or None. It does not raise."""
 
@@ -103,13 +106,17 @@ class Health:
             for check in config.checks
         ]
 
-    def poll(self) -> tuple[bool, str | None]:
-        """(True, problem or None) when a round has just ended; (False, None) otherwise."""
+    def poll(self, *, starting: bool = False) -> tuple[bool, str | None]:
+        """(True, problem or None) when a round has just ended; (False, None) otherwise.
+
+        A program that is `starting` is asked more often: others wait for it.
+        """
         now = self._clock.monotonic()
         if not self._round:
             if now < self._next:
                 return False, None
-            self._next = now + self._config.interval_sec
+            interval = self._config.interval_sec
+            self._next = now + (min(interval, STARTING_SEC) if starting else interval)
             self._round = True
             for check in self._checks:
                 check.begin()

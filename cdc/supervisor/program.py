@@ -147,7 +147,7 @@ class Program:
                 self._do(self.machine.checked(now, verdict, detail))
         self._look_at_processes(now)
         if self._health is not None and self.state in (State.STARTING, State.RUNNING):
-            ended, problem = self._health.poll()
+            ended, problem = self._health.poll(starting=self.state is State.STARTING)
             if ended:
                 self._do(self.machine.health(now, problem))
         if now >= self._next_watch:

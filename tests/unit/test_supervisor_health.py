@@ -138,6 +138,14 @@ def test_a_round_is_made_every_interval() -> None:
     assert [index for index, ended in enumerate(rounds) if ended] == [0, 10, 20]
 
 
+def test_a_starting_program_is_asked_more_often() -> None:
+    clock = FakeClock()
+    checked = health(lambda: "not yet", clock, interval_sec=5)
+    for _ in range(4):
+        assert checked.poll(starting=True) == (True, "not yet")
+        clock.advance(0.5)
+
+
 def test_the_state_of_the_process_is_part_of_every_round() -> None:
     assert health(lambda: "its process is suspended", FakeClock()).poll() == (
         True,
