@@ -130,6 +130,26 @@ def test_without_notifications_the_looks_grow_rarer_and_are_frequent_again_after
     watch.close()
 
 
+def test_a_busy_writer_is_looked_at_and_a_calm_one_notifies_again(
+    writer: Writer, clock: CountingClock
+) -> None:
+    watch = Watch(Pinner(writer.path, clock), clock, 3600.0)
+    writer.run("CREATE TABLE u (id BIGINT, v BIGINT)")
+    writer.load("u", rows=1)
+
+    def busy() -> bool:
+        watch.wait(watch.position(), 20.0)
+        return not watch.notified
+
+    wait_until(busy, "notifications are turned off")
+    writer.pause()
+    waiter = Waiter(watch, 3600.0)
+    wait_until(lambda: watch.notified, "notifications are turned on")
+    writer.run("INSERT INTO t VALUES (1)")
+    assert waiter.answer()
+    watch.close()
+
+
 def test_our_own_reading_does_not_end_a_wait(writer: Writer, clock: CountingClock) -> None:
     watch = Watch(Pinner(writer.path, clock), clock, 3600.0)
     assert watch.notified
