@@ -14,7 +14,7 @@ from cdc.errors import TargetError
 class ServerVersion:
     """A server's release. Each predicate holds from the release where the feature works without a setting.
 
-    The releases are those of ClickHouse's changelog.
+    Where the changelog leaves a release open, it is the next one with long support: too late does no harm.
     """
 
     major: int
@@ -72,7 +72,7 @@ class ServerVersion:
     @property
     def has_int128(self) -> bool:
         """Int128 and UInt128 (20.11 behind a setting)."""
-        return self.at_least(21, 6)
+        return self.at_least(21, 8)
 
     @property
     def has_map(self) -> bool:

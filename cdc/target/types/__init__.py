@@ -6,7 +6,7 @@ Every mapping is exact both ways. `table.markdown(server)` prints it for a relea
 |---|---|---|
 | integers to 64 bits, FLOAT, DOUBLE, UUID, DECIMAL | the same type, bit for bit | the same |
 | BOOLEAN | Bool | UInt8 before 21.12 |
-| HUGEINT, UHUGEINT | Int128, UInt128 | String of decimal text before 21.6 |
+| HUGEINT, UHUGEINT | Int128, UInt128 | String of decimal text before 21.8 |
 | BIGNUM | String of decimal text | the same |
 | VARCHAR, BLOB, JSON, GEOMETRY | String: text, bytes, the document's own text, well-known binary | the same |
 | BIT | String of 0 and 1 | the same |
