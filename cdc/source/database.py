@@ -135,7 +135,7 @@ class DuckDbSource:
     def rows(self, plan: TablePlan, low: str | None, high: str | None) -> pa.RecordBatchReader:
         """The plan's columns of all rows with `low <= watermark < high`, by watermark and key.
 
-        None leaves an end open; rows without a watermark are read when both are None. The rows are of one
+        None leaves an end open; rows without a watermark come first where `low` is None. The rows are of one
         snapshot.
 
         Raises:

@@ -43,7 +43,8 @@ class Session:
         self._files = LiveFileSystem()
         self._spill = Path(tempfile.gettempdir()) / f"cdc-{id(self):x}"
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._generation = 0
+        self.generation = 0
+        """How often DuckDB was started afresh: what was attached before is gone."""
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of one thread's own to the same in-memory database."""
@@ -101,6 +102,11 @@ class Session:
             pin.verify()
             raise SourceError(operation, pin.path, self._without_key(str(error)), _remedy(error)) from None
 
+    def restart(self) -> None:
+        """Start DuckDB afresh at the next use; everything attached is gone."""
+        with self._lock:
+            self._disconnect()
+
     def close(self) -> None:
         with self._lock:
             self._disconnect()
@@ -129,6 +135,7 @@ class Session:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self.generation += 1
 
     def _required_key(self, pin: Pin) -> str:
         if self._key is None:

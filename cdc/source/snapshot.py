@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cdc.change import Position, TableId, TableSchema
 from cdc.clock import Clock
-from cdc.errors import SnapshotSuperseded
+from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source.catalog import read_tables
 from cdc.source.direct import attach_when_free
 from cdc.source.events import NoEvents, SourceEvents
@@ -40,7 +40,13 @@ class Attached:
         self.pin = pin
         self.name = name
         self.direct = direct
+        self._generation = session.generation
         self.users = 0
+
+    def shows(self, position: Position) -> bool:
+        """Whether this is still attached, and the state at `position`."""
+        lasting = self._generation == self.session.generation and not self.pin.superseded
+        return lasting and self.pin.position == position
 
     def close(self) -> None:
         self.session.detach(self.name)
@@ -129,6 +135,8 @@ class Snapshot:
         """
         with self._attached.session.translated(self._attached.pin, "query"):
             found = self._cursor.sql(sql, params=parameters)
+            if found is None:
+                raise SourceError("query", self._attached.pin.path, "there is no statement", "Write a SELECT")
             types = dict(zip(found.columns, map(str, found.types), strict=True))
             reader = found.to_arrow_reader(rows)
             return Stream(reader.schema, types, self._batches(reader))
@@ -235,7 +243,7 @@ class Snapshots:
         with self._lock:
             pin = self._pinner.pin()
             current = self._current
-            if current is not None and current.pin.position == pin.position and not current.pin.superseded:
+            if current is not None and current.shows(pin.position):
                 pin.close()
                 current.users += 1
                 return current

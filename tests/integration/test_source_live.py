@@ -14,6 +14,8 @@ from cdc.clock import SystemClock
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
 from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_source
 from cdc.source.pin import CHECKPOINT_LOG, Pinner
+from cdc.source.session import Memory, Session
+from cdc.source.snapshot import Snapshots
 from tests.support.waiting import wait_until
 from tests.support.writers import CURRENT, VERSIONS, Writer
 from tools.stress_live import look, problems, stress
@@ -314,6 +316,29 @@ def test_a_query_that_is_wrong_is_a_source_error_and_leaves_the_source_usable(tm
             snapshot.query("SELECT nothing_like_it FROM t")
         assert not isinstance(caught.value, SnapshotSuperseded)
         assert rows(source) == 0
+
+
+def test_no_statement_and_one_that_writes_are_refused(tmp_path: Path) -> None:
+    with Writer(tmp_path / "t.db"), open_source(tmp_path / "t.db") as source, source.snapshot() as snapshot:
+        with pytest.raises(SourceError, match="there is no statement"):
+            snapshot.query(" -- nothing")
+        with pytest.raises(SourceError, match="read-only"):
+            snapshot.query("CREATE TABLE theirs (a INTEGER)")
+
+
+def test_after_a_restart_of_the_embedded_duckdb_the_next_snapshot_is_attached_anew(tmp_path: Path) -> None:
+    """As after a fatal error of its own."""
+    clock = SystemClock()
+    with Writer(tmp_path / "t.db") as writer:
+        writer.run("CREATE TABLE t AS SELECT 1 AS id")
+        session = Session(Memory())
+        snapshots = Snapshots(Pinner(writer.path, clock), session, clock)
+        for _ in range(2):
+            with snapshots.take() as snapshot:
+                assert snapshot.query("FROM t").read_all().num_rows == 1
+            session.restart()
+        snapshots.close()
+        session.close()
 
 
 def test_a_damaged_block_is_a_source_error_and_not_retried_for_ever(tmp_path: Path) -> None:
