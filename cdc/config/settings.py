@@ -225,8 +225,8 @@ class TargetConfig(Section):
     """An expression over the columns, for PARTITION BY of tables that are created."""
     engine_settings: Mapping[Name, Setting] = Field(default_factory=dict)
     """SETTINGS of tables that are created."""
-    compression: Literal["none", "lz4", "zstd"] = "lz4"
-    """Of blocks on the wire."""
+    compression: Literal["auto", "none", "lz4", "zstd"] = "auto"
+    """Of blocks on the wire; auto: lz4, and none within one machine."""
     connect_timeout_sec: PositiveSeconds = 5.0
     send_timeout_sec: PositiveSeconds = 30.0
     receive_timeout_sec: PositiveSeconds = 60.0

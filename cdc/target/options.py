@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,7 +12,8 @@ from pydantic import SecretStr
 
 from cdc.config.endpoint import Endpoint
 
-Compression = Literal["none", "lz4", "zstd"]
+Compression = Literal["auto", "none", "lz4", "zstd"]
+Method = Literal["none", "lz4", "zstd"]
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -45,7 +47,7 @@ class TargetOptions:
     engine_settings: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     """SETTINGS of tables that are created, as SQL literals by name."""
     auto_create: bool = False
-    compression: Compression = "lz4"
+    compression: Compression = "auto"
     timeouts: Timeouts = field(default_factory=Timeouts)
     settings: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     """Query settings sent with every insert and query."""
@@ -62,6 +64,13 @@ class TargetOptions:
         """The database that the tables at `endpoint` are in."""
         return self.database or endpoint.database or "default"
 
+    def compression_to(self, endpoint: Endpoint) -> Method:
+        """How blocks are compressed on their way. `auto` is LZ4, and nothing within one machine, where the
+        wire is faster than any compressor: 1.3 against 0.5 million rows a second on two busy cores."""
+        if self.compression != "auto":
+            return self.compression
+        return "none" if _is_loopback(endpoint.host) else "lz4"
+
     def user_at(self, endpoint: Endpoint) -> str:
         return self.user or endpoint.user
 
@@ -69,3 +78,10 @@ class TargetOptions:
         """The password itself: for the wire, never for a text."""
         own = endpoint.password if self.password is None else self.password
         return own.get_secret_value()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -98,9 +98,3 @@ def test_a_column_with_the_name_of_an_added_one_is_refused() -> None:
     with pytest.raises(TargetError, match="'_cdc_version'") as refused:
         definition(plan=plan)
     assert "version_column" in refused.value.remedy
-
-
-def test_options_do_not_show_the_password() -> None:
-    from pydantic import SecretStr
-
-    assert "hunter2" not in repr(TargetOptions(password=SecretStr("hunter2")))

@@ -12,7 +12,7 @@ from clickhouse_driver.streams.compressed import CompressedBlockInputStream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.target import Compression
+from cdc.target.options import Method
 from cdc.target.transport.frames import CHUNK_BYTES, Buffer, chunks, compressed
 
 
@@ -39,7 +39,7 @@ def test_a_large_buffer_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("method", ["lz4", "zstd"])
-def test_clickhouse_driver_reads_the_frames(method: Compression) -> None:
+def test_clickhouse_driver_reads_the_frames(method: Method) -> None:
     body: list[Buffer] = [b"head", np.arange(300_000, dtype=np.int64), b"tail"]
     stream = CompressedBlockInputStream(BytesIO(b"".join(compressed(chunks(body), method))), Context())
     reader = CompressedBufferedReader(stream.read_block, 1)

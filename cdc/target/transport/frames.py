@@ -16,7 +16,7 @@ import numpy.typing as npt
 from clickhouse_cityhash.cityhash import CityHash128
 from clickhouse_driver.compression import get_compressor_cls
 
-from cdc.target.options import Compression
+from cdc.target.options import Method
 
 Buffer = bytes | memoryview | npt.NDArray[Any]
 """Contiguous bytes; a NumPy array stands for its own memory."""
@@ -57,7 +57,7 @@ def chunks(buffers: Iterable[Buffer]) -> Iterator[bytes | memoryview]:
         yield bytes(gathered)
 
 
-def compressed(pieces: Iterable[bytes | memoryview], method: Compression) -> Iterator[bytes | memoryview]:
+def compressed(pieces: Iterable[bytes | memoryview], method: Method) -> Iterator[bytes | memoryview]:
     """Each piece as one frame; as it is where `method` is none."""
     if method == "none":
         yield from pieces

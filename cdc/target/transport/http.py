@@ -42,6 +42,7 @@ class HttpTransport:
         self.endpoint = endpoint
         self._options = options
         self._database = database
+        self._compression = options.compression_to(endpoint)
         self._connection: http.client.HTTPConnection | None = None
         self._dialled: socket.socket | None = None
         self._closed = False
@@ -55,7 +56,7 @@ class HttpTransport:
 
     def insert(self, sql: str, block: Body, settings: Mapping[str, str]) -> None:
         parameters = {"query": f"{sql} FORMAT Native", **settings}
-        if self._options.compression != "none":
+        if self._compression != "none":
             parameters["decompress"] = "1"
         self._post("insert into", parameters, block.body(0))
 
@@ -96,7 +97,7 @@ class HttpTransport:
         settings = {**self._options.settings, **parameters}
         if self._database:
             settings["database"] = self._database
-        method = "none" if plain_text else self._options.compression
+        method = "none" if plain_text else self._compression
         with self._connected(operation, self._options.timeouts.receive) as connection:
             connection.putrequest("POST", "/?" + urlencode(settings))
             connection.putheader("X-ClickHouse-User", self._options.user_at(self.endpoint))

@@ -52,6 +52,7 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
     """clickhouse-driver's connection with two differences: our sockets, and our decoding of data blocks."""
 
     def __init__(self, endpoint: Endpoint, options: TargetOptions, database: str = "") -> None:
+        method = options.compression_to(endpoint)
         super().__init__(
             endpoint.host,
             endpoint.port,
@@ -59,7 +60,7 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
             user=options.user_at(endpoint),
             password=options.password_at(endpoint),
             client_name="cdc",
-            compression=False if options.compression == "none" else options.compression,
+            compression=False if method == "none" else method,
             client_revision=CLIENT_REVISION,
             settings_is_important=True,
             # The greeting is part of connecting; a query sets its own time-outs.
@@ -193,13 +194,14 @@ class NativeTransport:
     def _send(self, wire: _Wire, block: Body) -> None:
         """The block, as it was encoded, and the empty one that ends the data."""
         revision = wire.server_info.used_revision
+        method = self._options.compression_to(self.endpoint)
         write_varint(ClientPacketTypes.DATA, wire.fout)
         write_binary_str("", wire.fout)
         wire.fout.flush()
         receive_seconds = wire.socket.gettimeout()
         wire.socket.settimeout(self._options.timeouts.send)
         try:
-            for piece in compressed(chunks(block.body(revision)), self._options.compression):
+            for piece in compressed(chunks(block.body(revision)), method):
                 wire.socket.sendall(piece)
             wire.send_data(RowOrientedBlock())
         except ConnectionError:
