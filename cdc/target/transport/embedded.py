@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cdc.config.endpoint import Endpoint
-from cdc.errors import TargetError
+from cdc.errors import Meaning, TargetError
 from cdc.target.meaning import Closed, server_error, target_error
 from cdc.target.native import decode_blocks
 from cdc.target.options import TargetOptions
@@ -107,7 +107,16 @@ class EmbeddedTransport:
                 "the embedded engine is not installed",
                 "Run: pip install 'duckdb-clickhouse-cdc[embedded]'",
             ) from error
-        connection = connect(str(self.endpoint.path))
+        try:
+            connection = connect(str(self.endpoint.path))
+        except RuntimeError as error:
+            raise TargetError(
+                "open",
+                self.endpoint,
+                "another process, or another directory in this process, has the embedded engine",
+                "It is tried again; stop the other program, or name one chdb:// directory only",
+                meaning=Meaning.RETRY,
+            ) from error
         settings = {"max_execution_time": str(self._options.timeouts.receive), **self._options.settings}
         for name, value in settings.items():
             connection.query(f"SET {quote_identifier(name)} = {quote_string(value)}")
