@@ -15,7 +15,7 @@ from cdc.config.endpoint import Endpoint
 from cdc.errors import TargetError
 from cdc.target.ddl import TableDefinition, define
 from cdc.target.options import TargetOptions
-from cdc.target.ranges import select_range
+from cdc.target.ranges import select_maximum, select_range, watermark_text
 from cdc.target.result import readable
 from cdc.target.route import Route, RoutedConnection
 from cdc.target.schema import Difference, Found, compare, held_codecs, inspect
@@ -118,18 +118,35 @@ class ClickHouseTarget:
             self._ask(lambda transport, sql=sql: transport.execute(sql))  # type: ignore[misc]
         return statements
 
-    def rows(self, plan: TablePlan, low: str | None, high: str | None) -> pa.RecordBatchReader:
+    def rows(
+        self, plan: TablePlan, low: str | None, high: str | None, *, ordered: bool = True
+    ) -> pa.RecordBatchReader:
         """The plan's columns of all present rows with `low <= watermark < high`, by watermark and key.
 
-        One row for each key, as FINAL has it, without the deleted ones. None leaves an end open; rows without
-        a watermark belong below the first. The bounds are DuckDB's text of them, as in a mark.
+        `ordered` False: in any order, so that the server need not sort. One row for each key, as FINAL
+        has it, without the deleted ones. None leaves an end open; rows without a watermark belong below the
+        first. The bounds are DuckDB's text of them, as in a mark.
 
         Raises:
             TargetError: also while the rows are read.
         """
         definition, found = self._inspect(plan)
         codecs = held_codecs(plan, definition, found)
-        return self._stream(select_range(plan, definition, codecs, low, high), codecs)
+        return self._stream(select_range(plan, definition, codecs, low, high, ordered=ordered), codecs)
+
+    def maximum(self, plan: TablePlan, upto: str | None = None) -> str | None:
+        """The greatest watermark in the table, up to `upto`, in the source's order; None where there is none.
+
+        It is a text that a mark of the watermark's type may have, though not always as DuckDB writes it.
+
+        Raises:
+            TargetError: there is no table, or its order is not the source's.
+        """
+        definition, found = self._inspect(plan)
+        sql, codec = select_maximum(plan, definition, held_codecs(plan, definition, found), upto)
+        with self._stream(sql, [codec]) as reader:
+            batches = [batch for batch in reader if batch.num_rows]
+        return watermark_text(batches[0].column(0)) if batches else None
 
     def query(self, sql: str) -> pa.RecordBatchReader:
         """The result of any SELECT, in the target's database. Types without an exact Arrow type come as text.
