@@ -32,6 +32,11 @@ FILE_UNCHECKED = AlertKind(
     Severity.CRITICAL,
     "Run the check by hand to see why it cannot run; 'cdc ctl start NAME' starts the program without it.",
 )
+RECORD = AlertKind(
+    "record_not_stored",
+    Severity.CRITICAL,
+    "Free space for the supervisor's directory, or mend it; no program is started before that.",
+)
 DISK_SPACE = AlertKind(
     "disk_space",
     Severity.CRITICAL,

@@ -27,6 +27,8 @@ from cdc.supervisor.record import replace_file
 
 logger = logging.getLogger(__name__)
 
+AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
+"""None on Windows, where Python does not offer it."""
 FILE_NAME = "control.json"
 SOCKET_NAME = "control.sock"
 UNIX_PATH_BYTES = 100
@@ -48,7 +50,7 @@ class ControlServer:
         self._directory = directory
         socket_path = directory / SOCKET_NAME
         fits = len(os.fsencode(socket_path)) <= UNIX_PATH_BYTES
-        self._unix = hasattr(socket, "AF_UNIX") and fits if unix is None else unix
+        self._unix = AF_UNIX is not None and fits if unix is None else unix
         self._socket_path = socket_path
         self._token = secrets.token_urlsafe(32)
         self._requests: queue.Queue[tuple[Request, Future[Answer]]] = queue.Queue()
@@ -87,7 +89,7 @@ class ControlServer:
             listener = socket.create_server(("127.0.0.1", 0))
             return listener, list(listener.getsockname())
         self._socket_path.unlink(missing_ok=True)  # the supervisor's lock is held: nobody listens there
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener = socket.socket(AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(self._socket_path))
         self._socket_path.chmod(0o600)  # before listen: nobody can have connected yet
         listener.listen()
@@ -138,7 +140,7 @@ def ask(directory: Path, request: Request) -> Answer:
         address = control["address"]
         line = json.dumps(request | {"token": control["token"]}).encode() + b"\n"
         if isinstance(address, str):
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection = socket.socket(AF_UNIX, socket.SOCK_STREAM)
         else:
             address = tuple(address)
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -58,5 +58,3 @@ class ControlGroup:
 
     def kills(self) -> int:
         return 0
-
-    def remove(self) -> None: ...

@@ -77,7 +77,7 @@ class ControlGroup:
     """A control group (v2) of one program, below the supervisor's own: the kernel's hard memory ceiling.
 
     It exists where the supervisor may create groups and the memory controller is delegated to it, as with
-    `Delegate=yes` in a systemd unit. Removing it is left to `remove`, once its last process is gone.
+    `Delegate=memory` in a systemd unit. It stays for the program's next start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,11 +116,6 @@ class ControlGroup:
             if name == "oom_kill":
                 return int(count)
         return 0
-
-    def remove(self) -> None:
-        """Remove the group; it stays while it has processes."""
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
 
 
 def own_group(root: Path = CGROUP_ROOT, membership: Path = Path("/proc/self/cgroup")) -> Path:

@@ -14,7 +14,7 @@ import psutil
 from cdc.alert import Alerts
 from cdc.clock import Clock
 from cdc.config.programs import ProgramConfig
-from cdc.errors import CdcError
+from cdc.errors import CdcError, StateError
 from cdc.supervisor import command, conditions, filecheck, process
 from cdc.supervisor.health import Health
 from cdc.supervisor.limits import Ceiling, apply_share, memory_breach, short_of_space
@@ -260,15 +260,15 @@ class Program:
 
     def _spawn(self) -> None:
         config, around = self.config, self._around
-        self._mark = f"{self.name}:{uuid.uuid4().hex}"
-        around.persist()  # before the start: a supervisor killed right after it must find the process
+        if (mark := self._new_mark()) is None:
+            return
         arguments = command.expand(config.command, around.config_path)
         environment = {name: secret.get_secret_value() for name, secret in config.environment.items()}
         try:
             self._ceiling = self._ceiling or Ceiling(self.name, config.limits)
             self._tree = process.spawn(
                 arguments,
-                mark=self._mark,
+                mark=mark,
                 log=self.log.path,
                 directory=config.directory,
                 environment=environment,
@@ -283,7 +283,19 @@ class Program:
         self.machine.spawned(self._now())
         logger.info("%s: started as process %d", self.name, self._tree.identity.pid)
         self._watch_health()
-        around.persist()
+
+    def _new_mark(self) -> str | None:
+        """A mark for what is started next, recorded; None: it could not be, and nothing may be started.
+
+        Recorded first, as a supervisor killed right after the start must leave enough to find the process.
+        """
+        self._mark = f"{self.name}:{uuid.uuid4().hex}"
+        try:
+            self._around.persist()
+        except StateError as error:
+            self._mark = None
+            self._do(self.machine.not_spawned(self._now(), str(error)))
+        return self._mark
 
     def _limit(self, tree: Tree, ceiling: Ceiling) -> None:
         try:
@@ -307,8 +319,8 @@ class Program:
     def _check_files(self) -> None:
         config = self.config.before_restart
         assert config is not None
-        mark = self._mark = f"{self.name}:{uuid.uuid4().hex}"
-        self._around.persist()  # a supervisor that comes after must be able to end this check, or its restore
+        if (mark := self._new_mark()) is None:
+            return
         environment = {process.MARK: mark, "CDC_PROGRAM": self.name}
         wall = self._around.clock.wall()
 

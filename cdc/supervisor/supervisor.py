@@ -20,6 +20,7 @@ from cdc.alert_delivery import AlertDelivery
 from cdc.clock import Clock, SystemClock
 from cdc.config.programs import ProgramConfig, SupervisorConfig
 from cdc.errors import CdcError, ExitCode, StateError
+from cdc.supervisor import conditions
 from cdc.supervisor.control import Answer, ControlServer, Request
 from cdc.supervisor.metrics import SupervisorMetrics
 from cdc.supervisor.program import Program, Surroundings
@@ -176,10 +177,11 @@ class Supervisor:
 
     def _tick(self, *, may_start: bool) -> None:
         self._control.serve(self._handle)
+        may_start = self._recorded() and may_start
         for program in self._programs.values():
             program.step(may_start and not self._blocked(program))
+        self._recorded()
         self._alerts.tick()
-        self._persist()
         self._notify.alive()
         if self._clock.monotonic() >= self._next_status:
             self._next_status = self._clock.monotonic() + STATUS_SEC
@@ -195,6 +197,16 @@ class Supervisor:
             other.config.order < program.config.order and not other.launched and other.state in LAUNCHING
             for other in self._programs.values()
         )
+
+    def _recorded(self) -> bool:
+        """Store the record; False: it could not be. Supervision goes on then, but nothing may be started."""
+        try:
+            self._persist()
+        except StateError as error:
+            self._alerts.raise_alert(conditions.RECORD, str(self._directory), error.problem)
+            return False
+        self._alerts.clear(conditions.RECORD, str(self._directory))
+        return True
 
     def _persist(self) -> None:
         entries = {name: program.entry() for name, program in self._programs.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cdc.errors import CdcError
 from tests.support.supervision import QUICK_HEALTH, alive, program, supervised
 from tests.support.waiting import wait_until
 
@@ -215,6 +216,36 @@ def test_the_whole_tree_is_stopped_also_what_left_its_session(tmp_path: Path) ->
         run.ask("stop")
         run.wait_for("stopped")
         assert not any(map(alive, tree))
+
+
+def test_an_orphan_is_reaped_when_it_ends(tmp_path: Path) -> None:
+    source = """
+        import subprocess, sys, time
+        orphan = "import os, sys, time\\nwhile os.getppid() != int(sys.argv[1]): time.sleep(0.01)\\n"
+        orphan += "print(os.getpid(), flush=True)"
+        middle = "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]])"
+        subprocess.run([sys.executable, "-c", middle, orphan, str(__import__("os").getppid())])
+        time.sleep(600)
+    """
+    with supervised(tmp_path, writer=program(source)) as run:
+        wait_until(lambda: run.log().endswith("\n"), "the orphan became the supervisor's child, and ended")
+        orphan = int(run.log())
+        wait_until(lambda: not psutil.pid_exists(orphan), "nothing is left of it, not even a zombie")
+        assert run.status()["state"] == "running"
+
+
+def test_without_a_record_supervision_goes_on_and_nothing_is_started(tmp_path: Path) -> None:
+    """A full disk, or a directory that is not writable any more."""
+    with supervised(tmp_path, writer=program(IDLE), other=program(IDLE, autostart=False)) as run:
+        run.wait_for("running")
+        (tmp_path / "programs.json.new").mkdir()
+        with pytest.raises(CdcError, match="cannot store the record"):
+            run.ask("start", "other")
+        wait_until(lambda: "record_not_stored" in run.alerts(), "the alert")
+        assert run.status("other")["state"] == "waiting"
+        (tmp_path / "programs.json.new").rmdir()
+        run.wait_for("running", "other")
+        assert (run.status("writer")["restarts"], run.status("other")["restarts"]) == (0, 0)
 
 
 def test_what_a_crashed_program_left_behind_is_ended_before_it_is_restarted(tmp_path: Path) -> None:
