@@ -102,7 +102,10 @@ class DuckDbSource:
 
         Raises:
             SourceError: the plan asks for what cannot be done with its columns' types.
+            SourceReplaced: the database has not reached `since`.
         """
+        if since is not None:
+            self._pinner.expect(since)
         reader = SnapshotReader(plan, self._snapshots, self._session, self._clock, self._max_skew_seconds)
         if not self._tailing:
             return reader

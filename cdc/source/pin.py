@@ -26,7 +26,8 @@ from typing import Self
 
 from cdc.change import Position
 from cdc.clock import Clock
-from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
+from cdc.errors import Meaning, SnapshotSuperseded, SourceError
+from cdc.source.history import History, identify
 from cdc.source.layout import (
     HEADER_SIZE,
     HEADERS_SIZE,
@@ -47,8 +48,6 @@ _ATTEMPTS = 200
 _PAUSE_SECONDS = 0.002
 _TORN_READS = 50
 """Reads of a block until it is whole; one is written in well under a millisecond."""
-_ENCRYPTED_EPOCH = 1_735_689_600
-"""2025-01-01: see `_encrypted_iteration`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +189,24 @@ class Pinner:
         self._raw: bytes = b""
         self._headers: Headers | None = None
         self._walks: dict[str, LogWalk] = {}
-        self._newest = Position(0, 0)
-        self._encrypted_since = 0
-        self._encrypted_seen: tuple[bytes, int | None] = (b"", None)
-        self.identity = ""
+        self._history = History(path)
         with self.pin() as pin:
             self.headers = pin.headers
+
+    @property
+    def identity(self) -> str:
+        """What names the database; see `identify`."""
+        return self._history.identity
+
+    def expect(self, since: Position) -> None:
+        """The database must have reached `since`, where an earlier run has read it.
+
+        Raises:
+            SourceReplaced: it has not.
+            SourceError: the file cannot be read.
+        """
+        self.position()
+        self._history.expect(since)
 
     def position(self) -> Position:
         """The newest committed position.
@@ -263,7 +274,7 @@ class Pinner:
         read_at = reader_at(file)
         raw = read_at(0, HEADERS_SIZE)
         headers = self._parse(raw)
-        identity = _identity(headers, file)
+        identity = identify(headers, file)
         log = _open(_beside(self.path, LOG), opened)
         checkpoint_log = _open(_beside(self.path, CHECKPOINT_LOG), opened)
         fresh = raw != self._raw
@@ -276,14 +287,12 @@ class Pinner:
         )
         if not still:
             raise _Moved
-        if headers.active is not None:
-            iteration = headers.active.iteration
-        else:
-            iteration = self._encrypted_iteration(file, (raw, log_end.header.iteration if log_end else None))
+        follows = log_end.header.iteration if log_end else None
+        iteration = self._history.iteration(headers, file, (raw, follows))
         self._raw, self._headers = raw, headers
         logs, offset = self._logs(headers, (log, log_end), (checkpoint_log, checkpoint_end))
         position = Position(iteration, offset)
-        self._verify_same(identity, position)
+        self._history.note(identity, position)
         return Pin(self.path, raw, headers, position, file, logs, tuple(opened))
 
     def _parse(self, raw: bytes) -> Headers:
@@ -332,35 +341,6 @@ class Pinner:
         frames = max(0, checkpoint_end.committed - checkpoint_end.header.size)
         return logs, end.committed + frames
 
-    def _encrypted_iteration(self, file: int, seen: tuple[bytes, int | None]) -> int:
-        """A stand-in for an iteration nobody can read without the key: seconds of the file's last change.
-
-        It grows with each change of the headers, and of the iteration that the log follows; across restarts,
-        as long as the clock does.
-        """
-        if seen != self._encrypted_seen:
-            seconds = int(os.fstat(file).st_mtime) - _ENCRYPTED_EPOCH
-            self._encrypted_since = max(self._encrypted_since + 1, seconds)
-            self._encrypted_seen = seen
-        return self._encrypted_since
-
-    def _verify_same(self, identity: str, position: Position) -> None:
-        if self.identity and identity != self.identity:
-            raise SourceReplaced(
-                "follow",
-                self.path,
-                f"another database took its place (it was {self.identity}, and is {identity})",
-                "Restart to replicate the new one from its beginning, or put the old file back",
-            )
-        if position < self._newest:
-            raise SourceReplaced(
-                "follow",
-                self.path,
-                f"it went back from position {self._newest} to {position}: an older copy took its place",
-                "Reset the watermarks of its tables, or put the newer file back, and restart",
-            )
-        self.identity, self._newest = identity, position
-
 
 def _spent(headers: Headers, log: LogEnd) -> bool:
     """Whether the checkpoint in the file already holds everything in the log."""
@@ -369,19 +349,6 @@ def _spent(headers: Headers, log: LogEnd) -> bool:
     if log.header.iteration is not None:
         return log.header.iteration < headers.active.iteration
     return log.marker is not None and log.marker == headers.active.meta_block
-
-
-def _identity(headers: Headers, file: int) -> str:
-    """The database's identifier; in files of 1.x, which have none, the file's own number in its file system.
-
-    A copy of such a file is therefore another source. Where the system knows a file's birth it is part of
-    the number, for numbers are used again.
-    """
-    if headers.identifier is not None:
-        return headers.identifier
-    status = os.fstat(file)
-    birth = getattr(status, "st_birthtime", None)
-    return f"file-{status.st_ino:x}" + (f"-{birth:.0f}" if birth is not None else "")
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -16,6 +16,7 @@ from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_so
 from cdc.source.pin import CHECKPOINT_LOG, Pinner
 from cdc.source.session import Memory, Session
 from cdc.source.snapshot import Snapshots
+from tests.support.sources import plan_of
 from tests.support.waiting import wait_until
 from tests.support.writers import CURRENT, VERSIONS, Writer
 from tools.stress_live import look, problems, stress
@@ -234,8 +235,29 @@ def test_an_older_copy_of_the_database_is_refused(tmp_path: Path) -> None:
         connection.execute("INSERT INTO t VALUES (1)")
     with open_source(path) as source:
         os.replace(tmp_path / "backup.db", path)
-        with pytest.raises(SourceReplaced, match="an older copy took its place"):
+        with pytest.raises(SourceReplaced, match="an older copy, or a new database, took its place"):
             source.position()
+
+
+@pytest.mark.parametrize("version", ["1.0.0", CURRENT])
+def test_a_database_made_anew_between_two_runs_is_refused(tmp_path: Path, version: str) -> None:
+    """In the format of 1.x a new file may even get the old one's number."""
+    path = tmp_path / "t.db"
+    with Writer(path, version) as writer:
+        writer.run("CREATE TABLE t (id BIGINT, seq BIGINT)")
+        writer.run("CHECKPOINT")
+        writer.run("INSERT INTO t VALUES (1, 1)")
+        with open_source(path) as source:
+            reached, identity = source.position(), source.identity
+            source.open(plan_of(source, "t"), reached).close()
+    path.unlink()
+    with Writer(path, version) as writer:
+        writer.run("CREATE TABLE t (id BIGINT, seq BIGINT)")
+        with open_source(path) as source:
+            assert source.position() < reached
+            with pytest.raises(SourceReplaced, match="went back"):
+                source.open(plan_of(source, "t"), reached)
+            assert source.identity != identity or version == "1.0.0"
 
 
 def test_what_is_no_database_is_refused_with_a_remedy(tmp_path: Path) -> None:
