@@ -1,0 +1,25 @@
+"""`python -m tools.bench NAME …`: the measurements behind the figures that the README states.
+
+throughput   1,000,000 trades from a file to ClickHouse, as a ratio to the ceiling of the same run
+latency      commit → acknowledged, at several log sizes and rates
+idle         the cost of having nothing to do
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+BENCHES = ("throughput", "latency", "idle")
+
+
+def main() -> int:
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name not in BENCHES:
+        print(__doc__.strip() if __doc__ else "")
+        return 0 if name in ("-h", "--help") else 2
+    return int(import_module(f"tools.bench_{name}").main(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
