@@ -19,6 +19,15 @@ class Meaning(Enum):
     """Nothing will change until a person does something; the table is halted, nothing is skipped."""
 
 
+class Relief(Enum):
+    """What a target that is asked too much wants instead, beside a later attempt."""
+
+    FEWER = "fewer"
+    """Fewer inserts: each of them costs, however small it is."""
+    SMALLER = "smaller"
+    """Fewer and smaller ones: this one does not fit its memory."""
+
+
 class ExitCode(Enum):
     """The exit codes of every command, documented in the README."""
 
@@ -103,10 +112,12 @@ class TargetError(CdcError):
         *,
         meaning: Meaning | None = None,
         code: int | None = None,
+        relief: Relief | None = None,
     ) -> None:
         super().__init__(operation, subject, problem, remedy, meaning=meaning)
         self.code = code
         """ClickHouse's error code, where the server gave one."""
+        self.relief = relief
 
 
 class StateError(CdcError):

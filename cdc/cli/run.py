@@ -17,10 +17,10 @@ from cdc.clock import SystemClock
 from cdc.config import Settings, secrets_of
 from cdc.errors import CdcError, Meaning
 from cdc.observe import About, Metrics, Page, ReplicationObserver, logging_to
+from cdc.replicator.around import Pace
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
-from cdc.replicator.table import Pace
 from cdc.source import DuckDbSource
 from cdc.watermark import BoundMarks, Lease, Store
 
@@ -79,6 +79,7 @@ def replicate(settings: Settings, stop: threading.Event) -> None:
             pace=_pace(settings),
             backoff=_backoff(settings),
             breaker=_breaker(settings),
+            stop=stop,
             plan_again=lambda plan: plan_again(settings, source, plan),
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
@@ -87,6 +88,8 @@ def replicate(settings: Settings, stop: threading.Event) -> None:
             stop.wait(LOOK_SECONDS if tables.found else AWAY_SECONDS)
         replicator.stop()
         replicator.join()
+        if replicator.error is not None:
+            raise replicator.error
 
 
 class _Tables:

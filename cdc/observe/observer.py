@@ -243,6 +243,8 @@ class ReplicationObserver:
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
         self._changed()
 
+    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None: ...
+
     # The source's events
 
     def snapshot_superseded(self) -> None:

@@ -60,6 +60,12 @@ class Breaker:
                     self._probe_since = now
                     return 0.0
 
+    def half_open(self) -> None:
+        """The target seems to be back: a probe may be made now."""
+        with self._lock:
+            if self._state() is BreakerState.OPEN:
+                self._opened_at = self._clock.monotonic() - self._open_seconds
+
     def succeeded(self) -> None:
         """The target answered, whatever it said of the data."""
         with self._lock:

@@ -6,15 +6,16 @@ rest is delivered, and the mark moves past both in one transaction. [F5, R1, R2]
 
 from __future__ import annotations
 
-import random
-import threading
-
 from cdc.change import Batch, Decision, Encoded, FailedRow
-from cdc.clock import Clock
-from cdc.errors import Meaning, TargetError
-from cdc.replicator.breaker import Breaker
-from cdc.replicator.ports import Delivered, Marks, Observer, TargetTable
-from cdc.replicator.retry import Backoff
+from cdc.errors import Meaning, Relief, TargetError
+from cdc.replicator.around import Around
+from cdc.replicator.ports import Delivered, TargetTable
+from cdc.replicator.pressure import Pressure
+
+LOOK_SECONDS = 1.0
+"""How often a wait looks whether it can end early."""
+WHOLE_ATTEMPTS = 2
+"""After so many failures for want of memory a block is sent in halves."""
 
 
 class Stopped(Exception):
@@ -32,25 +33,21 @@ class Delivery:
     def __init__(
         self,
         target: TargetTable,
-        marks: Marks,
-        observer: Observer,
+        around: Around,
+        pressure: Pressure,
         *,
-        backoff: Backoff,
-        breaker: Breaker,
-        clock: Clock,
-        stop: threading.Event,
-        rng: random.Random,
         schema_version: str,
+        failed_rows: int = 0,
     ) -> None:
+        """`failed_rows`: how many of the table are stored already."""
         self._target = target
-        self._marks = marks
-        self._observer = observer
-        self._backoff = backoff
-        self._breaker = breaker
-        self._clock = clock
-        self._stop = stop
-        self._rng = rng
+        self._around = around
+        self._pressure = pressure
+        self._clock = around.clock
         self._schema_version = schema_version
+        self._sent_at = float("-inf")
+        self.failed_rows = failed_rows
+        """How many of the table's rows are set aside, as far as this object had a part in it."""
 
     def encode(self, batch: Batch) -> tuple[Encoded, float]:
         """The batch as one block, and the seconds it took."""
@@ -63,13 +60,14 @@ class Delivery:
         Raises:
             Stopped: a stop was asked for while waiting to retry.
             TargetError: with the meaning stop.
+            LeaseHeld: another replicator has taken over; nothing was sent after that.
             StateError: the decision could not be stored.
         """
         started = self._clock.monotonic()
         failed = self._place(batch, encoded)
         acknowledged = self._clock.monotonic()
         delivered = len(batch) - len(failed)
-        self._marks.commit(
+        self._around.marks.commit(
             Decision(
                 table=batch.plan.table,
                 mark=batch.mark,
@@ -80,7 +78,8 @@ class Delivery:
                 failed=failed,
             )
         )
-        self._observer.delivered(
+        self.failed_rows += len(failed)
+        self._around.observer.delivered(
             Delivered(
                 table=batch.plan.table,
                 target=batch.plan.target,
@@ -110,38 +109,66 @@ class Delivery:
         try:
             self._send(batch, encoded)
         except TargetError as error:
-            if error.meaning is not Meaning.POISON:
-                raise
-            if len(batch) == 1:
+            if error.meaning is Meaning.POISON and len(batch) == 1:
                 return (batch.failed_row(0, error.problem),)
+            if error.meaning is not Meaning.POISON and not _is_too_large(error):
+                raise
             middle = len(batch) // 2
             halves = (batch.slice(0, middle), batch.slice(middle, len(batch) - middle))
             return tuple(row for half in halves for row in self._place(half, self._target.encode(half)))
         return encoded.rejected
 
     def _send(self, batch: Batch, encoded: Encoded) -> None:
-        attempt = 0
+        around, attempt = self._around, 0
         while True:
-            self._await_permission()
+            self._await_permission(encoded)
+            around.marks.check_lease()
             try:
                 self._target.send(encoded)
             except TargetError as error:
                 if error.meaning is not Meaning.RETRY:
-                    self._breaker.succeeded()  # it answered
+                    around.breaker.succeeded()  # it answered
                     raise
-                self._breaker.failed()
+                around.breaker.failed()
                 attempt += 1
-                delay = self._backoff.delay(attempt, self._rng)
-                self._observer.retried(batch.plan.table, error, attempt, delay)
-                self._wait(delay)
+                if error.relief is not None:
+                    self._pressure.complain()
+                delay = around.backoff.delay(attempt, around.rng)
+                around.observer.retried(batch.plan.table, error, attempt, delay)
+                self._wait_for_target(delay, error)
+                if _is_too_large(error) and attempt >= WHOLE_ATTEMPTS and len(batch) > 1:
+                    raise
             else:
-                self._breaker.succeeded()
+                around.breaker.succeeded()
+                self._sent_at = self._clock.monotonic()
                 return
 
-    def _await_permission(self) -> None:
-        while (delay := self._breaker.delay()) > 0:
-            self._wait(delay)
+    def _await_permission(self, encoded: Encoded) -> None:
+        """Wait for the limits, for the target's relief, and for the breaker."""
+        self._wait(self._around.limits.take(encoded.rows, encoded.nbytes))
+        self._wait(self._sent_at + self._pressure.gap(0.0) - self._clock.monotonic())
+        while (delay := self._around.breaker.delay()) > 0:
+            self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
+
+    def _wait_for_target(self, seconds: float, error: TargetError) -> None:
+        """Wait; a target that gave no answer and gives one again ends the wait, for that is what it was for.
+
+        One that answers all the time has another trouble, which a ping does not show to be over.
+        """
+        until, silent = self._clock.monotonic() + seconds, False
+        while (left := until - self._clock.monotonic()) > 0:
+            if error.code is None and seconds > LOOK_SECONDS:
+                if not self._around.reach.answers():
+                    silent = True
+                elif silent:
+                    self._around.breaker.half_open()
+                    return
+            self._wait(min(left, LOOK_SECONDS))
 
     def _wait(self, seconds: float) -> None:
-        if self._clock.wait(self._stop, seconds):
+        if seconds > 0 and self._clock.wait(self._around.stop, seconds):
             raise Stopped
+
+
+def _is_too_large(error: TargetError) -> bool:
+    return error.relief is Relief.SMALLER

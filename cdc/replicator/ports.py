@@ -155,6 +155,23 @@ class Marks(Protocol):
         """
         ...
 
+    def hasten(self, table: TableId) -> None:
+        """Make all failed rows of the table due now.
+
+        Raises:
+            StateError: the store cannot be written.
+        """
+        ...
+
+    def check_lease(self) -> None:
+        """See that this replicator is still the one, before it begins an insert.
+
+        Raises:
+            LeaseHeld: it is not; nothing may be sent or stored any more.
+            StateError: the store cannot be read.
+        """
+        ...
+
     def due(self, table: TableId, limit: int) -> Sequence[DueRow]:
         """Failed rows of the table whose next attempt is due, the longest due first."""
         ...
@@ -199,3 +216,8 @@ class Observer(Protocol):
         ...
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None: ...
+
+    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
+        """The target's round trip (None: it does not answer), and the memory held as a share of its limit
+        (None: there is no limit)."""
+        ...

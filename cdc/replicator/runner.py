@@ -8,18 +8,32 @@ from collections.abc import Callable
 
 from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
+from cdc.errors import LeaseHeld
+from cdc.replicator.around import Around, Pace
 from cdc.replicator.breaker import Breaker
+from cdc.replicator.limits import Limits
 from cdc.replicator.ports import Marks, Observer, Source, Target
+from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
-from cdc.replicator.table import Pace, TableLoop
+from cdc.replicator.table import TableLoop
 
 STOP_SECONDS = 0.8
 """How long the tables may finish the block in flight once a stop was asked for. What is not finished then is
 abandoned by closing its connection: it will be sent again after the next start, under the same token."""
+LOOK_SECONDS = 1.0
+"""How often the memory is looked at,"""
+LOOKS_PER_PING = 5
+"""and how many looks there are to a measurement of the target's round trip."""
+SLOW_SECONDS = 0.5
+"""A longer round trip is taken for a complaint: there is less to do for the target then."""
 
 
 class Replicator:
-    """The tables of one source, each in a thread of its own."""
+    """The tables of one source, each in a thread of its own, and one thread that watches over the limits.
+
+    `stop`, when given, is set from outside to stop, and here when another replicator has taken over; `error`
+    then says so.
+    """
 
     def __init__(
         self,
@@ -31,48 +45,46 @@ class Replicator:
         pace: Pace | None = None,
         backoff: Backoff | None = None,
         breaker: Breaker | None = None,
+        limits: Limits | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        stop: threading.Event | None = None,
         plan_again: Callable[[TablePlan], TablePlan] | None = None,
     ) -> None:
-        self._source = source
-        self._target = target
-        self._marks = marks
-        self._observer = observer
-        self._pace = pace or Pace()
-        self._backoff = backoff or Backoff()
-        self._clock = clock or SystemClock()
-        self._rng = rng or random.Random()
-        self._plan_again = plan_again
-        self._stop = threading.Event()
+        clock = clock or SystemClock()
+        self.breaker = breaker or Breaker(clock)
+        self.error: LeaseHeld | None = None
+        self._around = Around(
+            source=source,
+            target=target,
+            marks=marks,
+            observer=observer,
+            pace=pace or Pace(),
+            backoff=backoff or Backoff(),
+            breaker=self.breaker,
+            reach=Reach(target, clock),
+            limits=limits or Limits(clock),
+            clock=clock,
+            stop=stop or threading.Event(),
+            rng=rng or random.Random(),
+            plan_again=plan_again,
+        )
+        self._loops: list[TableLoop] = []
         self._threads: list[threading.Thread] = []
-        self.breaker = breaker or Breaker(self._clock)
 
     def add(self, plan: TablePlan) -> TableLoop:
         """Replicate one more table from now on."""
-        loop = TableLoop(
-            plan,
-            self._source,
-            self._target,
-            self._marks,
-            self._observer,
-            pace=self._pace,
-            backoff=self._backoff,
-            breaker=self.breaker,
-            clock=self._clock,
-            stop=self._stop,
-            rng=self._rng,
-            plan_again=self._plan_again,
-        )
-        thread = threading.Thread(target=loop.run, name=f"table {plan.table}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        if not self._threads:
+            self._start(self._watch, "limits")
+        loop = TableLoop(plan, self._around, lost=self._lost)
+        self._loops.append(loop)
+        self._start(loop.run, f"table {plan.table}")
         return loop
 
     def stop(self) -> None:
-        """Ask every table to stop; returns at once. Safe in a signal handler and from any thread."""
-        self._stop.set()
-        self._source.wake()
+        """Ask every table to stop; returns at once. Safe from any thread."""
+        self._around.stop.set()
+        self._around.source.wake()
 
     def join(self, seconds: float = STOP_SECONDS) -> bool:
         """Wait until every table has stopped; what has not after `seconds` loses its connection.
@@ -80,11 +92,35 @@ class Replicator:
         Returns:
             False when a thread still did not end; it is a daemon and holds nothing durable open.
         """
-        deadline = self._clock.monotonic() + seconds
+        clock = self._around.clock
+        deadline = clock.monotonic() + seconds
         for thread in self._threads:
-            thread.join(max(0.0, deadline - self._clock.monotonic()))
+            thread.join(max(0.0, deadline - clock.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            self._target.close()
+            self._around.target.close()
             for thread in self._threads:
                 thread.join(0.1)
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _start(self, work: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _lost(self, error: LeaseHeld) -> None:
+        self.error = error
+        self.stop()
+
+    def _watch(self) -> None:
+        """Look at memory and target now and then, and tell of them."""
+        around, looks = self._around, 0
+        round_trip: float | None = None
+        while not around.stop.is_set():
+            if looks % LOOKS_PER_PING == 0:
+                round_trip = around.reach.round_trip()
+                if round_trip is not None and round_trip > SLOW_SECONDS:
+                    for loop in self._loops:
+                        loop.pressure.complain()
+            around.observer.measured(round_trip, around.limits.look())
+            looks += 1
+            around.clock.wait(around.stop, LOOK_SECONDS)

@@ -6,21 +6,20 @@ so that once the cause is mended nothing needs to be restarted.
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 
-from cdc.change import BatchLimits, Mark, TablePlan, schema_version
-from cdc.clock import Clock
-from cdc.errors import CdcError, Meaning
-from cdc.replicator.breaker import Breaker
+from cdc.change import Mark, TablePlan, schema_version
+from cdc.errors import CdcError, LeaseHeld, Meaning
+from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
 from cdc.replicator.pipeline import Pipeline
-from cdc.replicator.ports import Marks, Observer, Source, TableReader, Target
-from cdc.replicator.retry import Backoff
+from cdc.replicator.ports import TableReader
+from cdc.replicator.pressure import Pressure
+
+CROWDED_SECONDS = 0.25
+"""The pause in reading while the process holds too much memory, after what was read is delivered."""
 
 
 class TableState(Enum):
@@ -33,60 +32,21 @@ class TableState(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often and how much: every bound of one table's work.
-
-    `linger_ms` is the shortest time between two reads: a change after a pause is delivered at once, a burst
-    is gathered. `interval_seconds` above 0 asks for one read per interval instead of one per change. [F9]
-    """
-
-    limits: BatchLimits = field(default_factory=lambda: BatchLimits(rows=100_000, bytes=32 << 20))
-    linger_ms: float = 10.0
-    interval_seconds: float = 0.0
-    idle_seconds: float = 60.0
-    """The longest wait for a change: after it the source is read anyway."""
-    halted_seconds: float = 60.0
-    """How long a halted table waits before it is set up again."""
-    retry_failed_seconds: float = 10.0
-    """How often failed rows are looked for whose next attempt is due."""
-
-    @property
-    def gap_seconds(self) -> float:
-        return max(self.interval_seconds, self.linger_ms / 1000.0)
-
-
 class TableLoop:
     """Replicates one table until told to stop. `run` belongs to one thread."""
 
-    def __init__(
-        self,
-        plan: TablePlan,
-        source: Source,
-        target: Target,
-        marks: Marks,
-        observer: Observer,
-        *,
-        pace: Pace,
-        backoff: Backoff,
-        breaker: Breaker,
-        clock: Clock,
-        stop: threading.Event,
-        rng: random.Random,
-        plan_again: Callable[[TablePlan], TablePlan] | None = None,
-    ) -> None:
+    def __init__(self, plan: TablePlan, around: Around, *, lost: Callable[[LeaseHeld], None]) -> None:
+        """`lost` is told when another replicator has taken over: then this one must end."""
         self._plan = plan
-        self._source = source
-        self._target = target
-        self._marks = marks
-        self._observer = observer
-        self._pace = pace
-        self._backoff = backoff
-        self._breaker = breaker
-        self._clock = clock
-        self._stop = stop
-        self._rng = rng
-        self._plan_again = plan_again
+        self._around = around
+        self._source = around.source
+        self._marks = around.marks
+        self._observer = around.observer
+        self._pace = around.pace
+        self._clock = around.clock
+        self._stop = around.stop
+        self._lost = lost
+        self.pressure = Pressure(around.clock)
         self._setups_failed = 0
         self.state = TableState.SETUP
 
@@ -100,6 +60,9 @@ class TableLoop:
                 self._replicate()
             except Stopped:
                 return
+            except LeaseHeld as error:
+                self._enter(TableState.FAILED, error)
+                self._lost(error)
             except CdcError as error:
                 self._halt(error)
             except Exception as error:  # noqa: BLE001 - one table must not take the others along
@@ -107,21 +70,17 @@ class TableLoop:
 
     def _replicate(self) -> None:
         self._enter(TableState.SETUP)
-        if self._plan_again is not None and self._setups_failed:
-            self._plan = self._plan_again(self._plan)
-        target = self._target.open(self._plan)
+        if self._around.plan_again is not None and self._setups_failed:
+            self._plan = self._around.plan_again(self._plan)
+        target = self._around.target.open(self._plan)
         self._marks.describe(self._plan)
         progress = self._marks.load(self._plan.table)
         delivery = Delivery(
             target,
-            self._marks,
-            self._observer,
-            backoff=self._backoff,
-            breaker=self._breaker,
-            clock=self._clock,
-            stop=self._stop,
-            rng=self._rng,
+            self._around,
+            self.pressure,
             schema_version=schema_version(self._plan),
+            failed_rows=progress.failed_rows,
         )
         reader = self._source.open(self._plan, progress.position)
         try:
@@ -133,13 +92,16 @@ class TableLoop:
 
     def _follow(self, reader: TableReader, pipeline: Pipeline, delivery: Delivery, mark: Mark | None) -> None:
         self._enter(TableState.SNAPSHOT)
-        retry_at = self._clock.monotonic()
+        retry_at, hastened = self._clock.monotonic(), False
         while not self._stop.is_set():
             started = self._clock.monotonic()
             position = self._source.position()  # before the read: a change during it ends the wait below
             for batch in reader.read(mark, self._pace.limits):
                 if self._stop.is_set():
                     raise Stopped
+                if self._around.limits.crowded:
+                    pipeline.drain()
+                    self._rest(CROWDED_SECONDS)
                 pipeline.put(batch)
                 mark = self._acknowledge(reader, pipeline, mark)
             pipeline.drain()
@@ -147,10 +109,15 @@ class TableLoop:
             self._setups_failed = 0
             self._enter(TableState.RUNNING)
             self._observer.cycle(self._plan.table, 0)
+            many = delivery.failed_rows > self._pace.retry_at_once_rows
+            if many and not hastened:
+                self._marks.hasten(self._plan.table)
+                retry_at = started
+            hastened = many
             if started >= retry_at:
-                retry_due(self._plan, self._marks, delivery)
+                delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
                 retry_at = started + self._pace.retry_failed_seconds
-            self._rest(started + self._pace.gap_seconds - self._clock.monotonic())
+            self._rest(started + self.pressure.gap(self._pace.gap_seconds) - self._clock.monotonic())
             self._source.wait(position, min(self._pace.idle_seconds, self._pace.retry_failed_seconds))
 
     def _acknowledge(self, reader: TableReader, pipeline: Pipeline, mark: Mark | None) -> Mark | None:
@@ -163,7 +130,7 @@ class TableLoop:
         """Show why the table halted, and rest before it is set up again."""
         self._setups_failed += 1
         if error.meaning is Meaning.RETRY:
-            delay = self._backoff.delay(self._setups_failed, self._rng)
+            delay = self._around.backoff.delay(self._setups_failed, self._around.rng)
             self._enter(TableState.PAUSED, error)
             self._observer.retried(self._plan.table, error, self._setups_failed, delay)
         else:

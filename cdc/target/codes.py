@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cdc.errors import Meaning
+from cdc.errors import Meaning, Relief
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,17 @@ def verdict_on_code(code: int, text: str = "") -> Verdict:
     if code == 252 and "partitions for single INSERT" in text:
         return PARTITIONS  # not too many parts: a retry would never help, smaller pieces always do
     return KNOWN[code][1] if code in KNOWN else UNKNOWN
+
+
+def relief_of_code(code: int) -> Relief | None:
+    """What a server that answers with `code` wants instead; None: the same again later."""
+    if code in _MEMORY:
+        return Relief.SMALLER
+    return Relief.FEWER if code in KNOWN and KNOWN[code][1] in (PARTS, BUSY) else None
+
+
+_MEMORY = frozenset({173, 241})
+"""CANNOT_ALLOCATE_MEMORY and MEMORY_LIMIT_EXCEEDED."""
 
 
 def is_of_one_server(code: int | None) -> bool:

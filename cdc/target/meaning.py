@@ -100,7 +100,13 @@ def target_error(operation: str, subject: object, error: BaseException) -> Targe
     verdict = judge(error)
     code = error.code if isinstance(error, ServerError | driver.Error) else None
     return TargetError(
-        operation, subject, _problem(error), verdict.remedy, meaning=verdict.meaning, code=code
+        operation,
+        subject,
+        _problem(error),
+        verdict.remedy,
+        meaning=verdict.meaning,
+        code=code,
+        relief=None if code is None else codes.relief_of_code(code),
     )
 
 

@@ -69,6 +69,7 @@ class ClickHouseTable:
                 error.remedy,
                 meaning=error.meaning,
                 code=error.code,
+                relief=error.relief,
             ) from error
 
     def close(self) -> None:

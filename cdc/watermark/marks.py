@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 from cdc.change import Decision, Mark, Position, Progress, TableId, TablePlan
 from cdc.clock import Clock
-from cdc.errors import Meaning, StateError
+from cdc.errors import LeaseHeld, Meaning, StateError
 from cdc.watermark.database import Database
 from cdc.watermark.failed import FailedRecord, FailedRows
 from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
@@ -183,11 +183,22 @@ class BoundMarks:
             self._failed.remove(connection, delivered)
             self._failed.again(connection, failed, self._clock.wall())
 
+    def hasten(self, table: TableId) -> None:
+        """Make all failed rows of the table due now.
+
+        Raises:
+            StateError: nothing of it was stored.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            values = (self._clock.wall(), self._lease.source, table.schema, table.name)
+            connection.execute(_HASTEN, values)
+
     def check_lease(self) -> None:
         """See that this replicator is still the one, before it begins an insert.
 
         Raises:
-            StateError: the lease was given up, or another replicator has overtaken this one.
+            LeaseHeld: the lease was given up, or another replicator has overtaken this one.
         """
         rows = self._database.query(_EPOCH, (self._lease.source,))
         self._check_epoch(rows[0][0] if rows else None)
@@ -203,7 +214,7 @@ class BoundMarks:
             problem = f"another replicator has taken over (epoch {epoch}, this one has {self._epoch})"
         else:
             return
-        raise StateError(
+        raise LeaseHeld(
             "write the marks of the source",
             self._lease.source,
             problem,
@@ -290,6 +301,7 @@ _TABLE = """
     FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?
 """
 _COUNT_FAILED = "SELECT count(*) FROM failed_rows WHERE source = ? AND schema_name = ? AND table_name = ?"
+_HASTEN = "UPDATE failed_rows SET due_at = ? WHERE source = ? AND schema_name = ? AND table_name = ?"
 _DESCRIBE = """
     INSERT INTO tables (source, schema_name, table_name, columns, updated_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET columns = excluded.columns

@@ -22,7 +22,7 @@ from cdc.change import (
     TablePlan,
     TableSchema,
 )
-from cdc.errors import CdcError, TargetError
+from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.replicator.ports import Delivered
 
 PLAN = TablePlan(
@@ -138,6 +138,8 @@ class MemoryTarget:
         self.refuse: Refuse = lambda seqs: None
         self.reject: Callable[[int], bool] = lambda seq: False
         self.open_error: Callable[[TablePlan], CdcError | None] = lambda plan: None
+        self.ping_error: Callable[[], TargetError | None] = lambda: None
+        self.round_trip = 0.0
         self.blocks: dict[str, list[list[int]]] = {}
         self.closed = threading.Event()
 
@@ -150,7 +152,9 @@ class MemoryTarget:
         return MemoryTargetTable(self, plan)
 
     def ping(self) -> float:
-        return 0.0
+        if (error := self.ping_error()) is not None:
+            raise error
+        return self.round_trip
 
     def close(self) -> None:
         self.closed.set()
@@ -193,10 +197,19 @@ class MemoryMarks:
     decisions: list[Decision] = field(default_factory=list)
     refuse: Callable[[Decision], CdcError | None] = lambda decision: None
 
+    lease_error: LeaseHeld | None = None
+    hastened: list[TableId] = field(default_factory=list)
     due_rows: dict[int, FailedRow] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
 
     def describe(self, plan: TablePlan) -> None: ...
+
+    def check_lease(self) -> None:
+        if self.lease_error is not None:
+            raise self.lease_error
+
+    def hasten(self, table: TableId) -> None:
+        self.hastened.append(table)
 
     def due(self, table: TableId, limit: int) -> list[Due]:
         return [Due(id_, row) for id_, row in list(self.due_rows.items())[:limit]]
@@ -227,6 +240,7 @@ class Recorder:
     states: list[tuple[TableId, str, CdcError | None]] = field(default_factory=list)
     retries: list[tuple[TableId, CdcError, int, float]] = field(default_factory=list)
     cycles: list[tuple[TableId, int | None]] = field(default_factory=list)
+    measures: list[tuple[float | None, float | None]] = field(default_factory=list)
 
     def delivered(self, event: Delivered) -> None:
         self.events.append(event)
@@ -239,6 +253,9 @@ class Recorder:
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
         self.retries.append((table, error, attempt, delay_seconds))
+
+    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
+        self.measures.append((round_trip_seconds, memory_share))
 
     def state_of(self, table: TableId) -> str | None:
         return next((state for each, state, _ in reversed(self.states) if each == table), None)

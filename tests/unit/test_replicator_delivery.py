@@ -11,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import Meaning, StateError, TargetError
+from cdc.replicator.around import Around, Pace
 from cdc.replicator.breaker import Breaker, BreakerState
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
+from cdc.replicator.limits import Limits
+from cdc.replicator.pressure import Pressure
+from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
 from tests.support.clock import FakeClock
 from tests.support.replication import (
     PLAN,
     MemoryMarks,
+    MemorySource,
     MemoryTarget,
     MemoryTargetTable,
     Recorder,
@@ -37,20 +42,27 @@ class Bench:
     observer: Recorder = field(default_factory=Recorder)
     clock: FakeClock = field(default_factory=FakeClock)
     stop: threading.Event = field(default_factory=threading.Event)
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.clock)
-        self.delivery = Delivery(
-            MemoryTargetTable(self.target, PLAN),
-            self.marks,
-            self.observer,
+        self.pressure = Pressure(self.clock)
+        around = Around(
+            source=MemorySource(),
+            target=self.target,
+            marks=self.marks,
+            observer=self.observer,
+            pace=Pace(),
             backoff=Backoff(jitter=0.0),
             breaker=self.breaker,
+            reach=Reach(self.target, self.clock),
+            limits=self.limits or Limits(self.clock),
             clock=self.clock,
             stop=self.stop,
             rng=random.Random(1),
-            schema_version="1",
         )
+        table = MemoryTargetTable(self.target, PLAN)
+        self.delivery = Delivery(table, around, self.pressure, schema_version="1")
 
     def deliver(self, *seqs: int) -> None:
         batch = batch_of(seqs)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from cdc.change import BatchLimits, TablePlan
 from cdc.errors import Meaning, SourceError, StateError, TargetError
+from cdc.replicator.around import Pace
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
-from cdc.replicator.table import Pace
 from tests.support.replication import PLAN, MemoryMarks, MemorySource, MemoryTarget, Recorder, plan
 from tests.support.waiting import wait_until
 
