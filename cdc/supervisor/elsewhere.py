@@ -19,6 +19,11 @@ def adopt_orphans() -> None:
     """Orphans go where the system sends them."""
 
 
+def a_child_ended() -> bool:
+    """Nobody knows more cheaply than by looking."""
+    return True
+
+
 def limit_address_space(_pid: int, _limit_bytes: int) -> None:
     """Refused.
 

@@ -68,6 +68,23 @@ def test_three_non_zero_exits_are_fatal_with_an_alert(tmp_path: Path) -> None:
         assert "program_fatal" in run.alerts()
 
 
+def test_an_alert_is_handed_to_the_configured_command_when_raised_and_when_cleared(tmp_path: Path) -> None:
+    """[P3]"""
+    told = tmp_path / "told"
+    append = "import sys; open(sys.argv[1], 'ab').write(sys.stdin.buffer.read() + b'\\n')"
+    alerts = {"command": [sys.executable, "-c", append, str(told)]}
+    failing = program("raise SystemExit(3)", restart={"max_restarts": 0})
+    with supervised(tmp_path, {"alerts": alerts}, writer=failing) as run:
+        run.wait_for("fatal")
+        run.ask("stop")
+        run.ask("start")
+        wait_until(lambda: told.exists() and told.read_text().count("\n") >= 3, "it was told", 30)
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [event["raised"] for event in events[:3]] == [True, False, True]
+    assert {event["name"] for event in events} == {"program_fatal"}
+    assert "cdc ctl start" in events[0]["remedy"]
+
+
 def test_a_fatal_program_can_be_started_by_a_person(tmp_path: Path) -> None:
     source = """
         import pathlib, sys, time
