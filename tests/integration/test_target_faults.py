@@ -23,6 +23,7 @@ from tests.support.trades import PLAN, trades
 from tests.support.waiting import wait_until
 
 SCHEMES = ("clickhouse", "http")
+MODERN = ("modern-native", "modern-http", "embedded")
 SHORT = Timeouts(connect=0.3, send=0.3, receive=0.3)
 
 
@@ -239,7 +240,7 @@ def test_rows_that_a_view_refuses_are_poison_and_the_others_are_not(old: Place) 
     assert (caught.value.code, caught.value.meaning) == (395, Meaning.POISON)
 
 
-@pytest.mark.parametrize("any_place", ["embedded"], indirect=True)
+@pytest.mark.parametrize("any_place", MODERN, indirect=True)
 def test_too_many_partitions_in_a_block_ask_for_smaller_pieces(any_place: Place) -> None:
     with any_place.target(auto_create=True, partition_by="seq") as target:
         table = target.open(PLAN)
@@ -250,7 +251,7 @@ def test_too_many_partitions_in_a_block_ask_for_smaller_pieces(any_place: Place)
     assert any_place.rows("trades") == 50
 
 
-@pytest.mark.parametrize("any_place", ["embedded"], indirect=True)
+@pytest.mark.parametrize("any_place", MODERN, indirect=True)
 def test_a_constraint_that_a_row_violates_is_poison(any_place: Place) -> None:
     with any_place.target(auto_create=True) as target:
         table = target.open(PLAN)
