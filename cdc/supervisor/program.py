@@ -99,7 +99,8 @@ class Program:
         """What a later supervisor must know after this one stopped it in good order; None: nothing."""
         if self.machine.held:
             return Entry(State.FATAL, self.machine.reason, held=True)
-        return Entry(State.WAITING, unclean=True) if self.machine.unclean else None
+        next_state = State.WAITING if self.config.autostart else State.STOPPED
+        return Entry(next_state, unclean=True) if self.machine.unclean else None
 
     # What a person, or the end of the supervisor, asks for.
 

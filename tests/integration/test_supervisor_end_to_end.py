@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -314,6 +315,28 @@ def test_a_program_that_does_not_stop_is_killed_after_its_grace_period(tmp_path:
         assert run.end() == 0
         assert not alive(pid)
         assert run.log() == "started\nno\n", "it was asked once"
+
+
+@pytest.mark.parametrize("autostart", [True, False])
+def test_what_was_killed_at_a_shutdown_is_checked_before_its_next_start(
+    tmp_path: Path, autostart: bool
+) -> None:
+    """[P5 P7]"""
+    checked = tmp_path / "checked"
+    check = {"command": [sys.executable, "-c", "import sys; open(sys.argv[1], 'w')", str(checked)]}
+    settings: dict[str, Any] = {"grace_sec": 0.1, "before_restart": check, "autostart": autostart}
+    with supervised(tmp_path, writer=program(STUBBORN, **settings)) as run:
+        run.ask("start")
+        run.wait_for("running")
+        wait_until(lambda: "started" in run.log(), "it ignores SIGTERM")
+        assert run.end() == 0
+        assert not checked.exists()
+        run.begin()
+        if not autostart:
+            assert run.status()["state"] == "stopped"
+            run.ask("start")
+        run.wait_for("running")
+        assert checked.exists()
 
 
 def test_a_second_signal_hurries(tmp_path: Path) -> None:
