@@ -18,7 +18,19 @@ from cdc import __version__
 from cdc.config import DEFAULT_PATH
 from cdc.errors import CdcError, ExitCode
 
-COMMANDS = ("check", "config", "ctl", "demo", "failed", "run", "service", "status", "supervise", "watermark")
+COMMANDS = (
+    "check",
+    "config",
+    "ctl",
+    "demo",
+    "failed",
+    "run",
+    "service",
+    "status",
+    "supervise",
+    "verify",
+    "watermark",
+)
 """Modules of this package; each has `register(app)`, and imports what is heavy inside its commands."""
 
 __all__ = ["COMMANDS", "build_app", "main"]

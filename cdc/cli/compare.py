@@ -5,13 +5,14 @@ in which rows arrive does not matter. Rows are known by the number of their key.
 meanwhile: a difference stands only if the target's row is that of the source neither before the target was
 read nor after it.
 
-Memory: a batch of each side, and 16 bytes for each source row of one range; 24 for each row that differs.
+Memory: a batch of each side, 16 bytes for each source row of one range, 24 for each row that differs. Rows
+that only the target has may be its whole history: past `MOST_EXTRA` in a range they are counted alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import duckdb
@@ -25,6 +26,8 @@ from cdc.errors import SnapshotSuperseded
 from cdc.source.quote import literal
 
 T = TypeVar("T")
+
+MOST_EXTRA = 1_000_000
 
 _TRIES = 100
 """Snapshots of one range that may be superseded before that is an error."""
@@ -95,10 +98,13 @@ class Differences:
     keys: Hashes
     source: Hashes
     target: Hashes
+    more_extra: int = 0
+    """Rows that only the target has, beyond those that are kept here."""
 
     @classmethod
     def none(cls) -> Differences:
-        return cls(*(np.zeros(0, np.uint64) for _ in range(3)))
+        nothing = np.zeros(0, np.uint64)
+        return cls(nothing, nothing, nothing)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -119,7 +125,7 @@ class Differences:
         return self.where((self.source != 0) & (self.target != 0)).keys
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> Differences:
-        return Differences(self.keys[chosen], self.source[chosen], self.target[chosen])
+        return Differences(self.keys[chosen], self.source[chosen], self.target[chosen], self.more_extra)
 
     def still(self, later: Differences) -> Differences:
         """What differs in `later` in just the same way: what has changed in between is on its way."""
@@ -127,7 +133,7 @@ class Differences:
         if not len(later):
             return Differences.none()
         same = (later.keys[at] == self.keys) & (later.source[at] == self.source)
-        return self.where(same & (later.target[at] == self.target))
+        return replace(self.where(same & (later.target[at] == self.target)), more_extra=later.more_extra)
 
 
 def merged(parts: Iterable[Differences]) -> Differences:
@@ -142,8 +148,9 @@ def merged(parts: Iterable[Differences]) -> Differences:
     first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else order
     if not len(first):
         return Differences.none()
+    more = sum(part.more_extra for part in found)
     source, target = np.maximum.reduceat(source, first), np.maximum.reduceat(target, first)
-    return Differences(keys[first], source, target).where(source != target)
+    return Differences(keys[first], source, target, more).where(source != target)
 
 
 def _silent(rows: int) -> None:
@@ -205,14 +212,21 @@ class Comparer:
             return found
         keys, rows = self._source_numbers(span)
         now = lookup(keys, rows, found.keys)
-        return Differences(found.keys, now, found.target).where(now != found.target)
+        return replace(found, source=now).where(now != found.target)
 
     def numbers(self, batch: pa.RecordBatch) -> tuple[Hashes, Hashes]:
         """The number of each row's key, and of the whole row; none is 0."""
-        names = self.plan.column_names
-        columns = dict(zip(names, self._hasher.columns(batch, names), strict=True))
+        columns = self.column_numbers(batch)
         keys = fold([columns[name] for name in self.plan.key], batch.num_rows)
         return keys, np.maximum(fold(list(columns.values()), batch.num_rows), np.uint64(1))
+
+    def column_numbers(self, batch: pa.RecordBatch) -> dict[str, Hashes]:
+        """The number of each value, by column."""
+        return {name: self._hasher.values(batch.column(name)) for name in self.plan.column_names}
+
+    def key_numbers(self, batch: pa.RecordBatch) -> Hashes:
+        """The number of each row's key; `batch` may have any columns beside the key's."""
+        return fold([self._hasher.values(batch.column(name)) for name in self.plan.key], batch.num_rows)
 
     def source_rows(self, span: Span, keys: Hashes) -> Iterator[pa.RecordBatch]:
         """The source's rows of these keys (ascending) in `span`.
@@ -229,7 +243,7 @@ class Comparer:
     def _chosen(self, reader: pa.RecordBatchReader, keys: Hashes) -> Iterator[pa.RecordBatch]:
         with reader:
             for batch in reader:
-                chosen = np.isin(self.numbers(batch)[0], keys)
+                chosen = np.isin(self.key_numbers(batch), keys)
                 if chosen.any():
                     yield batch.take(pa.array(np.flatnonzero(chosen)))
 
@@ -251,11 +265,16 @@ class Comparer:
         """How the target's rows of `span` differ from these."""
         seen = np.zeros(len(keys), np.bool_)
         parts = []
+        room = MOST_EXTRA
         with self._target.rows(self.plan, span.low, span.high, ordered=False) as reader:
             for batch in reader:
                 there, target = self.numbers(batch)
                 source = lookup(keys, rows, there)
-                parts.append(Differences(there, source, target).where(source != target))
+                differs = Differences(there, source, target).where(source != target)
+                only_target = np.cumsum(differs.source == 0)
+                kept = differs.where((differs.source != 0) | (only_target <= room))
+                parts.append(replace(kept, more_extra=len(differs) - len(kept)))
+                room -= int((kept.source == 0).sum())
                 seen[np.searchsorted(keys, there[source != 0])] = True
         lacking = keys[~seen]
         parts.append(Differences(lacking, rows[~seen], np.zeros(len(lacking), np.uint64)))

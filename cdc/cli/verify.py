@@ -1,0 +1,227 @@
+"""`cdc verify`: is every row of the source in the target as it is?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from cdc.change import TablePlan
+from cdc.cli import context
+from cdc.cli.console import console
+from cdc.cli.tables import Tables, chosen_plans
+from cdc.config import Settings
+from cdc.errors import CdcError, ExitCode, LeaseHeld, StateError
+
+ROWS_PER_RANGE = 100_000
+MOST_RANGES = 1000
+LIVE_WAIT_SECONDS = 10.0
+"""How long rows may be on their way while a replicator runs, where --wait does not say it."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("verify")(verify)
+
+
+def verify(
+    ctx: typer.Context,
+    names: Tables = None,
+    ranges: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MOST_RANGES, help="Ranges to compare a table in.  [default: 1 per 100,000 rows]"
+        ),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Compare again what differs, for rows on their way.  [default: 10 while a replicator runs]",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, max=10_000, help="Rows that differ to name, per table.")] = 20,
+    mend: Annotated[bool, typer.Option("--repair", help="Deliver the rows that differ again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Repair also while a replicator runs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Compare counts and checksums of source and target, then the rows of ranges that differ.
+
+    Exit code 7: rows are missing or different. With deletes = "ignore", rows that only the target has were
+    pruned in the source, and are no difference.
+    """
+    settings = context.settings(ctx)
+    with _Run(settings, ranges=ranges, wait=wait, limit=limit, force=force) as run:
+        documents: list[dict[str, Any]] = []
+        worst: CdcError | None = None
+        different = False
+        for plan in run.plans(names):
+            try:
+                document, equal = run.table(plan, mend=mend, show=not as_json)
+            except CdcError as error:
+                document, equal = {"table": str(plan.table), "error": str(error)}, True
+                worst = worst or error
+                print(f"cdc: {error}", file=sys.stderr)
+            documents.append(document)
+            different = different or not equal
+    if as_json:
+        typer.echo(json.dumps({"equal": not different and worst is None, "tables": documents}, indent=2))
+    if worst is not None:
+        raise typer.Exit(worst.exit_code.value)
+    raise typer.Exit(ExitCode.DIFFERENT.value if different else ExitCode.OK.value)
+
+
+class _Run:
+    """Everything that one run of the command has open."""
+
+    def __init__(
+        self, settings: Settings, *, ranges: int | None, wait: float | None, limit: int, force: bool
+    ) -> None:
+        self._settings = settings
+        self._ranges = ranges
+        self._wait = wait
+        self._limit = limit
+        self._force = force
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Run:
+        from cdc.cli.digest import RowHasher
+        from cdc.cli.values import formatter
+        from cdc.cli.wiring import source_of, target_of
+        from cdc.watermark import holder
+
+        with ExitStack() as stack:
+            self.source = stack.enter_context(source_of(self._settings))
+            self.target = stack.enter_context(target_of(self._settings))
+            self.hasher = stack.enter_context(RowHasher())
+            self.formatter = stack.enter_context(formatter())
+            self._stack = stack.pop_all()
+        if self._wait is None:
+            runs = holder(self._settings.state.directory, self.source.identity) is not None
+            self._wait = LIVE_WAIT_SECONDS if runs else 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def plans(self, names: Any) -> tuple[TablePlan, ...]:
+        from cdc.cli.wiring import plans_of
+
+        return chosen_plans(plans_of(self._settings, self.source), names)
+
+    def table(self, plan: TablePlan, *, mend: bool, show: bool) -> tuple[dict[str, Any], bool]:
+        """Verify one table, mend it if asked, show it; its document, and whether it is equal now.
+
+        Raises:
+            SourceError, TargetError: a side cannot be read or written.
+            LeaseHeld: it is to be mended while a replicator runs.
+        """
+        from cdc.cli.repair import repair
+        from cdc.cli.verified import document_of, show_result
+
+        self._check_definition(plan)
+        result, comparer = self._verified(plan)
+        document = document_of(result)
+        if show:
+            show_result(result)
+        if not mend or (result.equal):
+            return document, result.equal
+        with self._no_replicator():
+            repaired = repair(result, comparer, self.source, self.target)
+        after, _ = self._verified(plan)
+        if show:
+            console().print(
+                f"  repaired: {repaired.sent:,} rows delivered again, {repaired.deleted:,} marked deleted"
+                + (f", {repaired.rejected:,} refused by the target's types" if repaired.rejected else "")
+            )
+            console().print("  compared again:")
+            show_result(after)
+        document["repaired"] = {
+            "sent": repaired.sent,
+            "deleted": repaired.deleted,
+            "rejected": repaired.rejected,
+        }
+        document["after_repair"] = document_of(after)
+        return document, after.equal
+
+    def _verified(self, plan: TablePlan) -> tuple[Any, Any]:
+        from cdc.cli.compare import Comparer
+        from cdc.cli.verification import Patience, Verifier
+        from cdc.clock import SystemClock
+
+        assert self._wait is not None
+        comparer = Comparer(plan, self.source, self.target, self.hasher)
+        with _progress(str(plan.table)) as progress:
+            verifier = Verifier(
+                self.formatter,
+                Patience(self._wait, SystemClock()),
+                deletes=self._settings.sync.deletes == "replicate",
+                limit=self._limit,
+                progress=progress,
+            )
+            return verifier.verify(comparer, self._boundaries(plan), self._failed(plan)), comparer
+
+    def _boundaries(self, plan: TablePlan) -> tuple[str, ...]:
+        ranges = self._ranges
+        if ranges is None:
+            from cdc.cli.compare import again
+
+            def count() -> int:
+                with self.source.snapshot() as snapshot:
+                    return snapshot.single(f"SELECT count(*) FROM {snapshot.relation(plan.table)}")  # noqa: S608
+
+            ranges = min(MOST_RANGES, 1 + again(count) // ROWS_PER_RANGE)
+        return self.source.boundaries(plan, ranges)
+
+    def _failed(self, plan: TablePlan) -> Sequence[Any]:
+        """The failed rows of the table; none where there is no store yet."""
+        from cdc.watermark import open_store
+
+        try:
+            with open_store(self._settings.state.directory, mode="read") as store:
+                records = store.failed(plan.table, limit=max(1, store.failed_count(plan.table)))
+        except StateError as error:
+            print(f"cdc: failed rows are not considered: {error}", file=sys.stderr)
+            return ()
+        return [record for record in records if record.source == self.source.identity]
+
+    def _check_definition(self, plan: TablePlan) -> None:
+        from cdc.errors import TargetError
+
+        blocking = [str(each) for each in self.target.diff(plan) if each.blocks]
+        if blocking:
+            raise TargetError("verify", plan.table, "; ".join(blocking), "See 'cdc schema diff'")
+
+    @contextmanager
+    def _no_replicator(self) -> Iterator[None]:
+        from cdc.watermark import no_replicator
+
+        try:
+            with no_replicator(self._settings.state.directory, self.source.identity, force=self._force):
+                yield
+        except LeaseHeld as error:
+            remedy = "Stop that replicator, or add --force: later changes still win by their versions"
+            raise LeaseHeld("repair", self.source.path, error.problem, remedy) from None
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int], None]]:
+    """Rows read so far, on a terminal."""
+    out = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task(name, total=None)
+        read = 0
+
+        def show(rows: int) -> None:
+            nonlocal read
+            read += rows
+            progress.update(task, description=f"{name}: {read:,} rows read")
+
+        yield show
