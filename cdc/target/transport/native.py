@@ -115,7 +115,6 @@ class NativeTransport:
         self.endpoint = endpoint
         self._options = options
         self._wire = _Wire(endpoint, options, database)
-        self._version: ServerVersion | None = None
         self._closed = False
 
     def __repr__(self) -> str:
