@@ -25,6 +25,7 @@ COMMANDS = (
     "demo",
     "failed",
     "run",
+    "schema",
     "service",
     "status",
     "supervise",

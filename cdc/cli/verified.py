@@ -24,7 +24,8 @@ def show_result(result: TableResult) -> None:
     out.print(f"{result.plan.table}: {state}; {'; '.join(words)}", markup=False)
     shown = [each for each in result.ranges if each.missing or each.different or result.deletes]
     if shown:
-        headings = (result.plan.watermark.name, "source", "target", "missing", "different", "extra")
+        gone = "extra" if result.deletes else "pruned"
+        headings = (result.plan.watermark.name, "source", "target", "missing", "different", gone)
         rows = [
             (
                 str(each.overview.span),

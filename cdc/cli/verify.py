@@ -182,7 +182,10 @@ class _Run:
     def _failed(self, plan: TablePlan) -> Sequence[Any]:
         """The failed rows of the table; none where there is no store yet."""
         from cdc.watermark import open_store
+        from cdc.watermark.store import FILE_NAME
 
+        if not (self._settings.state.directory / FILE_NAME).exists():
+            return ()
         try:
             with open_store(self._settings.state.directory, mode="read") as store:
                 records = store.failed(plan.table, limit=max(1, store.failed_count(plan.table)))
