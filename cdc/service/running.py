@@ -9,7 +9,6 @@ from pathlib import Path
 from cdc.config import Settings
 from cdc.config.programs import FileCheckConfig, LimitsConfig, ProgramConfig
 from cdc.errors import ConfigError
-from cdc.observe import logging_to
 from cdc.supervisor import Notify, Supervisor
 
 WRITER = "writer"
@@ -32,6 +31,8 @@ def supervisor_of(
     Raises:
         ConfigError: there is no program, or the log cannot be opened.
     """
+    from cdc.observe import logging_to  # here, as it brings Arrow along, which 'cdc ctl' does not need
+
     if not programs:
         raise ConfigError(
             "supervise",
