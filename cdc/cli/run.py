@@ -6,19 +6,23 @@ import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Annotated
 
 import structlog
 import typer
 
+from cdc.alert import Handler
+from cdc.alert_delivery import AlertDelivery
 from cdc.change import BatchLimits, Position, TableId
 from cdc.cli import context
 from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.clock import SystemClock
 from cdc.config import Settings, secrets_of
 from cdc.errors import CdcError, Meaning
-from cdc.observe import About, Metrics, Page, ReplicationObserver, logging_to
-from cdc.replicator.around import Pace
+from cdc.observe import About, FailedCount, Metrics, Page, ReplicationObserver, logging_to
 from cdc.replicator.breaker import Breaker
+from cdc.replicator.limits import Limits
+from cdc.replicator.pace import Pace
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
 from cdc.source import DuckDbSource
@@ -34,30 +38,47 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
 
 
-def run(ctx: typer.Context) -> None:
+def run(
+    ctx: typer.Context,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby", help="Where another replicator is active: wait, and take over when it ends."
+        ),
+    ] = False,
+) -> None:
     """Replicate until told to stop, by Ctrl-C or SIGTERM; the batch in flight is finished or sent again."""
     settings = context.settings(ctx)
     stop = threading.Event()
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: stop.set())
-    replicate(settings, stop)
+    replicate(settings, stop, standby=standby)
 
 
-def replicate(settings: Settings, stop: threading.Event) -> None:
+def replicate(settings: Settings, stop: threading.Event, *, standby: bool = False) -> None:
     """Replicate until `stop` is set.
 
     Raises:
         ConfigError, SourceError, StateError: nothing can be replicated until a person does something.
-        LeaseHeld: another replicator is active on this source.
+        LeaseHeld: another replicator is active on this source, or has taken over.
     """
     with ExitStack() as stack:
         stack.enter_context(logging_to(settings.logging, secrets=secrets_of(settings)))
+        # Before anything that two replicators would share: status file, page, store. Which database the path
+        # leads to is known later; a lease of that one then guards it from other paths to it.
+        if not _take(Lease(settings.state.directory, str(settings.database.path)), stack, stop, standby):
+            return
         store = stack.enter_context(store_of(settings))  # first, for the last status counts its failed rows
         about = About(str(settings.path), str(settings.database.path), tuple(map(str, settings.endpoints)))
         observer = stack.enter_context(
             ReplicationObserver(
-                Metrics(), settings.status_path, about, stalled_seconds=_longest_rest(settings)
+                Metrics(),
+                settings.status_path,
+                about,
+                alerts=settings.alerts,
+                handlers=_handlers(settings, stack),
+                stalled_seconds=_longest_rest(settings),
             )
         )
         if settings.metrics.enabled:
@@ -67,7 +88,9 @@ def replicate(settings: Settings, stop: threading.Event) -> None:
             return
         stack.callback(source.close)
         observer.about(replace(about, identity=source.identity))
-        lease = stack.enter_context(Lease(settings.state.directory, source.identity))
+        lease = Lease(settings.state.directory, source.identity)
+        if not _take(lease, stack, stop, standby):
+            return
         marks = store.bind(source.identity, lease)
         target = target_of(settings)
         stack.callback(target.close)
@@ -79,6 +102,7 @@ def replicate(settings: Settings, stop: threading.Event) -> None:
             pace=_pace(settings),
             backoff=_backoff(settings),
             breaker=_breaker(settings),
+            limits=_limits(settings),
             stop=stop,
             plan_again=lambda plan: plan_again(settings, source, plan),
         )
@@ -149,9 +173,34 @@ class _Tables:
             self._replicator.add(plan)
         self._complete = bool(self.found) and not any(table.listed for table in resolution.left_out)
 
-    def _failed_rows(self) -> dict[TableId, int]:
-        records = self._store.tables()
-        return {each.table: each.failed_rows for each in records if each.source == self._source.identity}
+    def _failed_rows(self) -> dict[TableId, FailedCount]:
+        source = self._source.identity
+        attempts = self._store.most_attempts(source)
+        return {
+            each.table: FailedCount(each.failed_rows, attempts.get(each.table, 0))
+            for each in self._store.tables()
+            if each.source == source
+        }
+
+
+def _take(lease: Lease, stack: ExitStack, stop: threading.Event, standby: bool) -> bool:
+    """Take the lease until the stack ends; False when told to stop while waiting for it."""
+    if standby:
+        if not lease.standby(stop):
+            return False
+        stack.callback(lease.release)
+    else:
+        stack.enter_context(lease)
+    return True
+
+
+def _handlers(settings: Settings, stack: ExitStack) -> tuple[Handler, ...]:
+    """Where alerts go besides log, status and metrics."""
+    alerts = settings.supervisor.alerts
+    if not alerts.command and alerts.webhook is None:
+        return ()
+    webhook = None if alerts.webhook is None else alerts.webhook.get_secret_value()
+    return (stack.enter_context(AlertDelivery(alerts.command or (), webhook)).deliver,)
 
 
 def _source_once_there(
@@ -164,7 +213,7 @@ def _source_once_there(
         except CdcError as error:
             if error.meaning is not Meaning.RETRY:
                 raise
-            structlog.get_logger("cdc.run").warning("waiting for the source", error=str(error))
+            observer.source_away(error)
         stop.wait(AWAY_SECONDS)
     return None
 
@@ -176,6 +225,17 @@ def _pace(settings: Settings) -> Pace:
         linger_ms=sync.linger_ms,
         interval_seconds=sync.sync_interval_sec,
         halted_seconds=settings.error_handling.halted_sec,
+        retry_at_once_rows=settings.alerts.failed_rows,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        SystemClock(),
+        rows_per_second=limits.max_rows_per_second,
+        bytes_per_second=limits.max_bytes_per_second,
+        memory_bytes=limits.max_memory_mb << 20,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cdc.change import TablePlan
-from cdc.clock import Clock
+from cdc.clock import Clock, SystemClock
 from cdc.config import Settings
 from cdc.config.settings import Setting
 from cdc.errors import SourceError
+from cdc.rate import Rate
 from cdc.replicator.plan import Overlaps, Resolution, resolve, resolve_table
 from cdc.source import DuckDbSource, SourceEvents, open_source
 from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
@@ -45,6 +46,7 @@ def target_of(settings: Settings, *, clock: Clock | None = None) -> ClickHouseTa
         engine_settings={name: _literal(value) for name, value in target.engine_settings.items()},
         auto_create=target.auto_create,
         compression=target.compression,
+        dial_rate=Rate(settings.limits.max_connections_per_second, clock or SystemClock()),
         timeouts=Timeouts(
             connect=target.connect_timeout_sec,
             send=target.send_timeout_sec,

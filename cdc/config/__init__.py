@@ -1,6 +1,7 @@
 """The configuration: TOML files, secrets and environment, as validated values that never change."""
 
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
+from cdc.config.limits import AlertsConfig, LimitsConfig
 from cdc.config.loading import DEFAULT_PATH, load, load_writer
 from cdc.config.settings import (
     DatabaseConfig,
@@ -20,10 +21,12 @@ from cdc.config.writer import WriterSettings
 
 __all__ = [
     "DEFAULT_PATH",
+    "AlertsConfig",
     "DatabaseConfig",
     "DefaultsConfig",
     "Endpoint",
     "ErrorHandlingConfig",
+    "LimitsConfig",
     "LoggingConfig",
     "MetricsConfig",
     "PerformanceConfig",

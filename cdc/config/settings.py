@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
+from cdc.config.limits import AlertsConfig, LimitsConfig
 from cdc.config.programs import Programs, SupervisorConfig
 from cdc.errors import ConfigError
 
@@ -292,6 +293,8 @@ class Settings(Section):
     target: TargetConfig = TargetConfig()
     metrics: MetricsConfig = MetricsConfig()
     state: StateConfig
+    limits: LimitsConfig = LimitsConfig()
+    alerts: AlertsConfig = AlertsConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
     programs: Programs = Field(default_factory=dict)
 
@@ -304,6 +307,12 @@ class Settings(Section):
             raise ValueError(
                 f"sync.max_batch_bytes ({self.sync.max_batch_bytes}) is above performance.cache_size_mb "
                 f"({self.performance.cache_size_mb} MB): DuckDB could not hold one batch"
+            )
+        memory_mb = self.limits.max_memory_mb
+        if memory_mb and self.performance.cache_size_mb > memory_mb * 0.8:
+            raise ValueError(
+                f"performance.cache_size_mb ({self.performance.cache_size_mb}) is above 80 % of "
+                f"limits.max_memory_mb ({memory_mb}): reading would be slowed for ever"
             )
         names = [table.name.removeprefix("main.") for table in self.tables]
         if len(set(names)) < len(names):

@@ -2,12 +2,13 @@
 
 from cdc.observe.log import logging_to
 from cdc.observe.metrics import Metrics
-from cdc.observe.observer import About, Health, ReplicationObserver
+from cdc.observe.observer import About, FailedCount, Health, ReplicationObserver
 from cdc.observe.page import Page
 from cdc.observe.status import LeftOutTable, Status, TableStatus, read_status, write_status
 
 __all__ = [
     "About",
+    "FailedCount",
     "Health",
     "LeftOutTable",
     "Metrics",

@@ -71,6 +71,10 @@ class Metrics:
         )
         self.table_state = self._gauge("cdc_table_state", "1 for the state the table is in", "table", "state")
         self.breaker_state = self._gauge("cdc_breaker_state", "1 for the state the breaker is in", "state")
+        self.round_trip = self._gauge(
+            "cdc_target_round_trip_seconds", "Of a ping to the target; NaN while it does not answer"
+        )
+        self.alert = self._gauge("cdc_alert", "Alerts that stand", "name", "severity")
         Info("cdc_build", "Versions", registry=self.registry).info(
             {"version": __version__, "python": platform.python_version(), "duckdb": _version("duckdb")}
         )

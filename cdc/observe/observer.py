@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +15,15 @@ import psutil
 import structlog
 
 from cdc import __version__
+from cdc.alert import Alerts, Handler
 from cdc.change import Progress, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
+from cdc.config import AlertsConfig
 from cdc.errors import CdcError, StateError
+from cdc.observe.alarms import Alarms, Standing
 from cdc.observe.metrics import Metrics, set_or_absent
 from cdc.observe.record import TableRecord, as_number, utc
-from cdc.observe.status import LeftOutTable, Status, write_status
+from cdc.observe.status import LeftOutTable, StandingAlert, Status, write_status
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered
 
@@ -52,6 +55,14 @@ class Health:
         return not self.problems
 
 
+@dataclass(frozen=True, slots=True)
+class FailedCount:
+    """The failed rows stored of one table, and the attempts of the one tried most often."""
+
+    rows: int
+    most_attempts: int = 0
+
+
 class ReplicationObserver:
     """The replicator's `Observer`. Its methods take a lock for microseconds and do no input or output: the
     log has a thread of its own, and so has the status file.
@@ -66,11 +77,14 @@ class ReplicationObserver:
         status_path: Path,
         about: About,
         *,
+        alerts: AlertsConfig | None = None,
+        handlers: Sequence[Handler] = (),
         stalled_seconds: float = 300.0,
         clock: Clock | None = None,
     ) -> None:
         """
         Args:
+            handlers: are told of each alert raised or cleared.
             stalled_seconds: a table not heard of for this long is stalled; more than its longest rest.
         """
         self._metrics = metrics
@@ -84,7 +98,13 @@ class ReplicationObserver:
         self._left_out: tuple[LeftOutTable, ...] = ()
         self._state: Literal["starting", "running", "stopped"] = "starting"
         self._breaker: Callable[[], str] = lambda: "closed"
-        self._failed_rows: Callable[[], Mapping[TableId, int]] = dict
+        self._failed_rows: Callable[[], Mapping[TableId, FailedCount]] = dict
+        self._alarms = Alarms(
+            Alerts(self._clock, handlers=handlers, gauge=self._gauge),
+            alerts or AlertsConfig(),
+            status_path.parent,
+            self._clock,
+        )
         self._started_at = self._clock.wall()
         self._process_start = psutil.Process().create_time()
         self._dirty = False
@@ -127,7 +147,7 @@ class ReplicationObserver:
         left_out: Iterable[LeftOut],
         progress: Mapping[TableId, Progress],
         breaker: Callable[[], str] | None = None,
-        failed_rows: Callable[[], Mapping[TableId, int]] | None = None,
+        failed_rows: Callable[[], Mapping[TableId, FailedCount]] | None = None,
     ) -> None:
         """What is about to be replicated, and from where; called again for tables that are added.
 
@@ -185,6 +205,7 @@ class ReplicationObserver:
             metrics.lag_seconds.labels(name).observe(table.lag_seconds)
             metrics.failed_rows.labels(name).set(table.failed_rows)
             set_or_absent(metrics.seconds_behind, name, table.seconds_behind)
+            self._alarms.delivered(event, caught_up=table.state == "running")
         self._log.debug(
             "delivered",
             table=name,
@@ -210,6 +231,7 @@ class ReplicationObserver:
                 self._metrics.last_cycle.labels(known.name).set(known.last_cycle_at)
                 set_or_absent(self._metrics.seconds_behind, known.name, 0.0)
             set_or_absent(self._metrics.rows_behind, known.name, rows_behind)
+            self._alarms.cycle(table)
         self._changed()
 
     def state(self, table: TableId, state: str, error: CdcError | None = None) -> None:
@@ -220,6 +242,8 @@ class ReplicationObserver:
             known.since = self._clock.wall() if changed else known.since
             known.error = None if error is None else str(error)
             self._metrics.enter(known.name, state)
+            if error is not None:
+                self._alarms.halted(table, error)
             if state != "running":  # how far behind it is will be known again once it runs
                 known.rows_behind = known.seconds_behind = None
                 set_or_absent(self._metrics.rows_behind, known.name, None)
@@ -238,12 +262,22 @@ class ReplicationObserver:
             known.error = str(error)
             known.rows_behind = known.seconds_behind = None
             self._metrics.retries.labels(known.name).inc()
+            self._alarms.retried()
             set_or_absent(self._metrics.rows_behind, known.name, None)
             set_or_absent(self._metrics.seconds_behind, known.name, None)
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
         self._changed()
 
-    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None: ...
+    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
+        self._metrics.round_trip.set(math.nan if round_trip_seconds is None else round_trip_seconds)
+        with self._lock:
+            self._alarms.measured(round_trip_seconds, memory_share)
+
+    def source_away(self, error: CdcError) -> None:
+        """The source cannot be opened yet."""
+        with self._lock:
+            self._alarms.source_away(error)
+        self._log.warning("waiting for the source", error=str(error), error_class=type(error).__name__)
 
     # The source's events
 
@@ -261,6 +295,8 @@ class ReplicationObserver:
 
     def tail_broken(self, table: TableId, reason: str) -> None:
         self._metrics.tail_broken.labels(str(table)).inc()
+        with self._lock:
+            self._alarms.tail_broken(table, reason)
         self._log.warning(
             "updates of older rows may have gone unseen",
             table=str(table),
@@ -288,6 +324,18 @@ class ReplicationObserver:
                 breaker=self._breaker(),
                 tables=tuple(table.status() for table in self._tables.values()),
                 left_out=self._left_out,
+                alerts=tuple(
+                    StandingAlert(
+                        name=each.name,
+                        subject=each.subject,
+                        severity=each.severity.value,
+                        message=each.message,
+                        remedy=each.remedy,
+                        raised_at=each.raised_at,
+                        times=each.times,
+                    )
+                    for each in self._alarms.alerts.standing()
+                ),
             )
 
     def render_metrics(self) -> bytes:
@@ -343,6 +391,7 @@ class ReplicationObserver:
         written_at = -math.inf
         while not self._stop:
             now = self._clock.monotonic()
+            self._look()
             if self._urgent.is_set() or self._dirty or now - written_at >= HEARTBEAT_SECONDS:
                 self._urgent.clear()
                 self._dirty = False
@@ -360,8 +409,23 @@ class ReplicationObserver:
         with self._lock:
             for id_, count in counts.items():
                 if (table := self._tables.get(id_)) is not None:
-                    table.failed_rows = count
-                    self._metrics.failed_rows.labels(table.name).set(count)
+                    table.failed_rows = count.rows
+                    table.most_attempts = count.most_attempts
+                    self._metrics.failed_rows.labels(table.name).set(count.rows)
+
+    def _look(self) -> None:
+        with self._lock:
+            standing = [
+                Standing(id_, table.rows, table.failed_rows, table.most_attempts)
+                for id_, table in self._tables.items()
+            ]
+            before = self._alarms.alerts.standing()
+            self._alarms.look(standing, self._breaker())
+            if len(before) != len(self._alarms.alerts.standing()):
+                self._dirty = True
+
+    def _gauge(self, name: str, severity: str, count: int) -> None:
+        self._metrics.alert.labels(name, severity).set(count)
 
     def _write(self) -> None:
         self._count_failed_rows()

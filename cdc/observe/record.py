@@ -23,6 +23,7 @@ class TableRecord:
     bytes: int = 0
     batches: int = 0
     failed_rows: int = 0
+    most_attempts: int = 0
     retries: int = 0
     lag_seconds: float | None = None
     rows_behind: int | None = None

@@ -29,6 +29,7 @@ tables        one object per replicated table:
   seconds_behind  0 when caught up, else the lag of the last batch; null when unknown
   last_cycle_at   when it was last found caught up, or null
   error           the last error of the present state, in one sentence with its remedy, or null
+alerts        those that stand: name, subject, severity, message, remedy, raised_at, times
 left_out      tables of the source that are not replicated: table, reason
 ```
 """
@@ -81,6 +82,18 @@ class LeftOutTable(_Part):
     """The configuration asks for it."""
 
 
+class StandingAlert(_Part):
+    """An alert that stands."""
+
+    name: str
+    subject: str
+    severity: str
+    message: str
+    remedy: str
+    raised_at: float
+    times: int = 1
+
+
 class Status(_Part):
     """The status file; see the module for what each key means."""
 
@@ -99,6 +112,7 @@ class Status(_Part):
     breaker: str = "closed"
     tables: tuple[TableStatus, ...] = ()
     left_out: tuple[LeftOutTable, ...] = ()
+    alerts: tuple[StandingAlert, ...] = ()
 
 
 def write_status(path: Path, status: Status) -> None:

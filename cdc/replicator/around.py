@@ -5,40 +5,16 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from cdc.change import BatchLimits, TablePlan
+from cdc.change import TablePlan
 from cdc.clock import Clock
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
+from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Marks, Observer, Source, Target
 from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often and how much: every bound of one table's work.
-
-    `linger_ms` is the shortest time between two reads: a change after a pause is delivered at once, a burst
-    is gathered. `interval_seconds` above 0 asks for one read per interval instead of one per change. [F9]
-    """
-
-    limits: BatchLimits = field(default_factory=lambda: BatchLimits(rows=100_000, bytes=32 << 20))
-    linger_ms: float = 10.0
-    interval_seconds: float = 0.0
-    idle_seconds: float = 60.0
-    """The longest wait for a change: after it the source is read anyway."""
-    halted_seconds: float = 60.0
-    """How long a halted table waits before it is set up again."""
-    retry_failed_seconds: float = 10.0
-    """How often failed rows are looked for whose next attempt is due."""
-    retry_at_once_rows: int = 10
-    """More failed rows than this are all tried again at once, once."""
-
-    @property
-    def gap_seconds(self) -> float:
-        return max(self.interval_seconds, self.linger_ms / 1000.0)
 
 
 @dataclass(frozen=True, slots=True)

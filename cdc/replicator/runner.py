@@ -9,9 +9,10 @@ from collections.abc import Callable
 from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import LeaseHeld
-from cdc.replicator.around import Around, Pace
+from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
+from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Marks, Observer, Source, Target
 from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from cdc.config.endpoint import Endpoint
+from cdc.rate import Rate
 
 Compression = Literal["auto", "none", "lz4", "zstd"]
 Method = Literal["none", "lz4", "zstd"]
@@ -49,6 +50,8 @@ class TargetOptions:
     auto_create: bool = False
     compression: Compression = "auto"
     timeouts: Timeouts = field(default_factory=Timeouts)
+    dial_rate: Rate | None = field(default=None, compare=False)
+    """Bounds how many connections are opened in a second, over all that share these options."""
     settings: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     """Query settings sent with every insert and query."""
     version_column: str = "_cdc_version"

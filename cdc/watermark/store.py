@@ -129,6 +129,11 @@ class Store:
         """Failed rows of one table or all, the oldest first."""
         return self._failed.listed(table, limit)
 
+    def most_attempts(self, source: str) -> dict[TableId, int]:
+        """How often the failed row that was tried most often was tried, of each table that has any."""
+        rows = self._database.query(_MOST_ATTEMPTS, (source,))
+        return {TableId(schema, name): attempts for schema, name, attempts in rows}
+
     def failed_row(self, id_: int) -> FailedRecord:
         """One failed row.
 
@@ -250,6 +255,10 @@ _TABLES = """
             WHERE f.source = t.source AND f.schema_name = t.schema_name AND f.table_name = t.table_name),
            position, schema_version, updated_at
     FROM tables t ORDER BY source, schema_name, table_name
+"""
+_MOST_ATTEMPTS = """
+    SELECT schema_name, table_name, max(attempts) FROM failed_rows
+    WHERE source = ? GROUP BY schema_name, table_name
 """
 _SCHEMA_VERSIONS = """
     SELECT version, since FROM schema_versions

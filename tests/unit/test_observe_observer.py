@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cdc.change import Column, Mark, Position, Progress, TableId, TablePlan
 from cdc.errors import CdcError, StateError, TargetError
-from cdc.observe import About, Metrics, ReplicationObserver, read_status
+from cdc.observe import About, FailedCount, Metrics, ReplicationObserver, read_status
 from cdc.observe.record import as_number
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Observer
@@ -294,7 +294,9 @@ def test_failed_rows_are_those_stored_so_that_retried_ones_are_gone(
     observer: ReplicationObserver, tmp_path: Path
 ) -> None:  # [R1]
     with observer:
-        observer.begin([plan(TRADES)], [], {}, failed_rows=lambda: {TRADES: 3, LOG: 9})
+        observer.begin(
+            [plan(TRADES)], [], {}, failed_rows=lambda: {TRADES: FailedCount(3), LOG: FailedCount(9)}
+        )
         observer.delivered(delivered(failed_rows=50))
     found = read_status(tmp_path / "state" / "status.json")
     assert found is not None
@@ -305,7 +307,7 @@ def test_failed_rows_are_those_stored_so_that_retried_ones_are_gone(
 def test_failed_rows_that_cannot_be_counted_stop_nothing(
     observer: ReplicationObserver, tmp_path: Path
 ) -> None:
-    def damaged() -> dict[TableId, int]:
+    def damaged() -> dict[TableId, FailedCount]:
         raise CdcError("count", "state.sqlite3", "it is damaged", "Rebuild it")
 
     with observer:

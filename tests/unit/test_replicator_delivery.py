@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import Meaning, StateError, TargetError
-from cdc.replicator.around import Around, Pace
+from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker, BreakerState
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
 from cdc.replicator.limits import Limits
+from cdc.replicator.pace import Pace
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff

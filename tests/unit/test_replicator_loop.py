@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from cdc.change import BatchLimits, TablePlan
 from cdc.errors import Meaning, SourceError, StateError, TargetError
-from cdc.replicator.around import Pace
+from cdc.replicator.pace import Pace
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
 from tests.support.replication import PLAN, MemoryMarks, MemorySource, MemoryTarget, Recorder, plan

@@ -6,21 +6,29 @@ import contextlib
 import selectors
 import socket
 import ssl
+import time
 from collections.abc import Callable
 
 from cdc.config.endpoint import Endpoint, Tls
+from cdc.rate import Rate
 
 
 def dial(
-    endpoint: Endpoint, timeout_seconds: float, opened: Callable[[socket.socket], None]
+    endpoint: Endpoint,
+    timeout_seconds: float,
+    opened: Callable[[socket.socket], None],
+    rate: Rate | None = None,
 ) -> socket.socket:
     """A connected socket, with TLS where the endpoint is secure.
 
     `opened` is given each socket before it waits for anything, so that another thread can end the wait.
+    `rate` bounds how many are dialled in a second.
 
     Raises:
         OSError: the last address's failure; `ssl.SSLError` where the handshake failed.
     """
+    if rate is not None and (seconds := rate.take(1.0)) > 0:
+        time.sleep(min(seconds, timeout_seconds))
     failure: OSError = socket.gaierror(f"no address for {endpoint.host}")
     context = _context(endpoint.tls) if endpoint.secure else None
     for family, kind, protocol, _, address in socket.getaddrinfo(

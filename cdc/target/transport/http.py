@@ -131,7 +131,9 @@ class HttpTransport:
 
     def _connect(self) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(self.endpoint.host, self.endpoint.port)
-        connection.sock = dial(self.endpoint, self._options.timeouts.connect, self._opened)
+        connection.sock = dial(
+            self.endpoint, self._options.timeouts.connect, self._opened, self._options.dial_rate
+        )
         return connection
 
     def _opened(self, opened: socket.socket) -> None:

@@ -68,6 +68,7 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
         )
         self.context.client_settings = Client(endpoint.host).client_settings  # its defaults; nothing connects
         self.target = endpoint
+        self.rate = options.dial_rate
         self.dialled: socket.socket | None = None
         self.codecs: Sequence[ColumnCodec] | None = None
 
@@ -76,7 +77,7 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
         self._init_connection(self.target.host, self.target.port)
 
     def _create_socket(self, _host: str, _port: int) -> socket.socket:
-        return dial(self.target, self.send_receive_timeout, self._opened)
+        return dial(self.target, self.send_receive_timeout, self._opened, self.rate)
 
     def _opened(self, opened: socket.socket) -> None:
         self.dialled = opened

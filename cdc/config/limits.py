@@ -1,0 +1,44 @@
+"""What may the replicator use at most, and from where on is a person told? [limits] and [alerts]."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LimitsConfig(Section):
+    """What the replicator may use and send at most; 0: no limit."""
+
+    max_bytes_per_second: Annotated[int, Field(ge=0)] = 50_000_000
+    """Of blocks before compression, over all tables."""
+    max_rows_per_second: Annotated[int, Field(ge=0)] = 0
+    max_connections_per_second: Annotated[int, Field(ge=0)] = 100
+    """New connections to the target."""
+    max_memory_mb: Annotated[int, Field(ge=0)] = 2048
+    """Of the process; above 80 % of it reading waits until what was read is delivered."""
+
+
+class AlertsConfig(Section):
+    """From where on a person is told; what is above (or, for success, below) raises an alert."""
+
+    latency_ms: Annotated[float, Field(gt=0)] = 100.0
+    """From noticing a change to its acknowledgement, for 5 seconds."""
+    failed_rows: Annotated[int, Field(ge=0)] = 10
+    """Of one table; they are then also tried again at once."""
+    failed_attempts: Annotated[int, Field(ge=1)] = 10
+    """Of one failed row."""
+    success_percent: Annotated[float, Field(ge=0, le=100)] = 95.0
+    """Of the last 100 attempts to deliver."""
+    memory_percent: Annotated[float, Field(gt=0, le=100)] = 80.0
+    """Of limits.max_memory_mb."""
+    rows_per_second: Annotated[float, Field(ge=0)] = 200.0
+    """Delivered, for 5 seconds; 0: never."""
+    round_trip_ms: Annotated[float, Field(gt=0)] = 500.0
+    """Of a ping to the target."""
+    free_disk_mb: Annotated[int, Field(ge=0)] = 500
+    """Where the state directory is."""

@@ -1,0 +1,181 @@
+"""Which of the replicator's events ask for a person's attention? The monitoring table, applied."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cdc.alert import (
+    BUFFER_MEMORY,
+    FAILED_SYNCS,
+    MONITORING,
+    SUCCESS_RATE,
+    SYNC_LATENCY,
+    TARGET_LATENCY,
+    TRADE_RATE,
+    AlertKind,
+    Alerts,
+    Severity,
+    Threshold,
+)
+from cdc.change import TableId
+from cdc.clock import Clock
+from cdc.config import AlertsConfig
+from cdc.errors import CdcError, Meaning, SourceError
+from cdc.replicator.ports import Delivered
+
+ATTEMPTS_COUNTED = 100
+ATTEMPTS_NEEDED = 20
+"""The success rate is that of the last so many attempts to deliver, and says nothing of fewer than these."""
+DISK_SECONDS = 10.0
+RATE_SECONDS = 5.0
+
+FAILED_ATTEMPTS = AlertKind(
+    "failed_attempts",
+    Severity.CRITICAL,
+    "Run 'cdc failed list': these rows will not pass by themselves; correct or discard them.",
+)
+TABLE_HALTED = AlertKind(
+    "table_halted", Severity.CRITICAL, "Do what the message says; the table then goes on by itself."
+)
+SOURCE_AWAY = AlertKind(
+    "source_away", Severity.CRITICAL, "Bring the DuckDB file back, or correct [database] path."
+)
+TARGET_AWAY = AlertKind(
+    "target_away",
+    Severity.CRITICAL,
+    "Start ClickHouse or open the network path to it; nothing is lost, the rows wait in the source.",
+)
+TAIL_BROKEN = AlertKind(
+    "tail_broken",
+    Severity.WARNING,
+    "Updates of older rows may have gone unseen: run 'cdc verify TABLE --repair'.",
+)
+DISK_SPACE = AlertKind(
+    "state_disk",
+    Severity.CRITICAL,
+    "Free space where the state directory is; a mark that cannot be stored halts its table.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one table when it is looked at."""
+
+    table: TableId
+    rows: int
+    failed_rows: int
+    most_attempts: int
+
+
+class Alarms:
+    """Raises and clears the replicator's alerts. Its caller holds a lock; nothing here waits."""
+
+    def __init__(self, alerts: Alerts, config: AlertsConfig, state_directory: Path, clock: Clock) -> None:
+        self.alerts = alerts
+        self._clock = clock
+        self._directory = state_directory
+        limits = {
+            SYNC_LATENCY: config.latency_ms,
+            FAILED_SYNCS: config.failed_rows,
+            BUFFER_MEMORY: config.memory_percent,
+            TRADE_RATE: config.rows_per_second,
+            TARGET_LATENCY: config.round_trip_ms,
+            SUCCESS_RATE: config.success_percent,
+        }
+        self._thresholds: Mapping[AlertKind, Threshold] = {
+            kind: replace(MONITORING[kind.name], limit=limit) for kind, limit in limits.items()
+        }
+        self._most_attempts = config.failed_attempts
+        self._least_free_mb = config.free_disk_mb
+        self._outcomes: deque[bool] = deque(maxlen=ATTEMPTS_COUNTED)
+        self._rows: deque[tuple[float, int]] = deque()
+        self._disk_at = float("-inf")
+
+    def delivered(self, event: Delivered, *, caught_up: bool) -> None:
+        """`caught_up`: the table is not reading what was there before, whose lag means nothing."""
+        self._attempted(not event.failed_rows)
+        if caught_up:
+            self._measure(SYNC_LATENCY, str(event.table), event.lag_seconds * 1000.0)
+
+    def retried(self) -> None:
+        self._attempted(False)
+
+    def cycle(self, table: TableId) -> None:
+        """The table was read to its end."""
+        self._measure(SYNC_LATENCY, str(table), 0.0)
+        self.alerts.clear(SOURCE_AWAY, "source", at_once=True)
+        self.alerts.clear(TABLE_HALTED, str(table), at_once=True)
+
+    def halted(self, table: TableId, error: CdcError) -> None:
+        if isinstance(error, SourceError) and error.meaning is Meaning.RETRY:
+            self.source_away(error)
+        else:
+            self.alerts.raise_alert(TABLE_HALTED, str(table), str(error))
+
+    def source_away(self, error: CdcError) -> None:
+        self.alerts.raise_alert(SOURCE_AWAY, "source", str(error))
+
+    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
+        if round_trip_seconds is not None:
+            self._measure(TARGET_LATENCY, "target", round_trip_seconds * 1000.0)
+        if memory_share is not None:
+            self._measure(BUFFER_MEMORY, "process", memory_share * 100.0)
+
+    def tail_broken(self, table: TableId, reason: str) -> None:
+        """It stands until a restart: nothing here can see that the table was compared."""
+        self.alerts.raise_alert(TAIL_BROKEN, str(table), reason)
+
+    def look(self, tables: Iterable[Standing], breaker: str) -> None:
+        """What no event tells; to be called about once a second."""
+        if breaker == "closed":
+            self.alerts.clear(TARGET_AWAY, "target", at_once=True)
+        else:
+            self.alerts.raise_alert(TARGET_AWAY, "target", f"the breaker is {breaker}")
+        rows = 0
+        for known in tables:
+            rows += known.rows
+            self._measure(FAILED_SYNCS, str(known.table), known.failed_rows)
+            if known.most_attempts > self._most_attempts:
+                message = f"{known.most_attempts} attempts have failed"
+                self.alerts.raise_alert(FAILED_ATTEMPTS, str(known.table), message)
+            else:
+                self.alerts.clear(FAILED_ATTEMPTS, str(known.table))
+        self._rate(rows)
+        self._disk()
+        self.alerts.tick()
+
+    def _attempted(self, success: bool) -> None:
+        self._outcomes.append(success)
+        if len(self._outcomes) >= ATTEMPTS_NEEDED:
+            percent = 100.0 * sum(self._outcomes) / len(self._outcomes)
+            self._measure(SUCCESS_RATE, "target", percent)
+
+    def _rate(self, rows: int) -> None:
+        now = self._clock.monotonic()
+        self._rows.append((now, rows))
+        while now - self._rows[0][0] > RATE_SECONDS:
+            self._rows.popleft()
+        since, before = self._rows[0]
+        if now > since and self._thresholds[TRADE_RATE].limit:
+            self._measure(TRADE_RATE, "source", (rows - before) / (now - since))
+
+    def _disk(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._disk_at < DISK_SECONDS:
+            return
+        self._disk_at = now
+        try:
+            free_mb = shutil.disk_usage(self._directory).free >> 20
+        except OSError:
+            return  # the status file, written there, will say so
+        if free_mb < self._least_free_mb:
+            self.alerts.raise_alert(DISK_SPACE, str(self._directory), f"{free_mb} MB are free")
+        else:
+            self.alerts.clear(DISK_SPACE, str(self._directory))
+
+    def _measure(self, kind: AlertKind, subject: str, value: float) -> None:
+        self.alerts.measure(self._thresholds[kind], subject, value)
