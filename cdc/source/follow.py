@@ -12,7 +12,7 @@ Commits written while a checkpoint runs wait in a log of their own until it has 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from cdc.change import Position
 from cdc.source import frames
@@ -37,8 +37,12 @@ class Commits:
     """Where the last of them ends."""
     checkpointed: bool = False
     """They are the first of a new log: the file now holds what came before, and its rows have other ids."""
-    missing: bool = field(default=False)
+    missing: bool = False
     """Commits before these were not seen."""
+
+    def and_then(self, later: Commits) -> Commits:
+        """These and `later` ones of the same log."""
+        return replace(self, payloads=self.payloads + later.payloads, position=later.position)
 
 
 class LogFollower:
@@ -49,6 +53,8 @@ class LogFollower:
         self._file: int | None = None
         self._position = Position(0, 0)
         self._header_size = 0
+        self.header = b""
+        """The bytes before the first frame of the present log."""
 
     @property
     def position(self) -> Position:
@@ -130,11 +136,13 @@ class LogFollower:
         self._header_size = 0
         if log is None:
             return
-        header = parse_log_header(reader_at(log.file)(0, _HEAD_BYTES))
+        head = reader_at(log.file)(0, _HEAD_BYTES)
+        header = parse_log_header(head)
         if header is None or header.version != FRAMED:
             version = "unreadable" if header is None else f"of version {header.version}"
             raise NotFollowable(f"the log is {version}")
         self._header_size = header.size
+        self.header = head[: header.size]
         self._file = os.dup(log.file)
 
     def _read_to(self, offset: int) -> tuple[bytes, ...]:

@@ -31,6 +31,8 @@ COMMIT = 100
 
 FRAME_HEADER = struct.Struct("<QQ")
 _END = 0xFFFF
+_ROWS = b"e\0d\0"
+"""Field 101, the chunk, begins with its field 100, the number of its rows."""
 _ALTER_INFO = bytes.fromhex(
     "65 00 01 64 00 00"
 )  # field 101, which is there; ParseInfo's field 100: ALTER_INFO
@@ -125,6 +127,24 @@ def altered_table(payload: bytes | memoryview) -> tuple[TableId, int]:
                 _, at = _path(raw, at)
             case _:
                 raise NotUnderstood(f"field {number} in an ALTER entry")
+
+
+def inserted_rows(payload: bytes | memoryview) -> int:
+    """The rows of an INSERT payload.
+
+    Raises:
+        NotUnderstood: it does not begin with their number.
+    """
+    if bytes(payload[3:7]) != _ROWS:
+        raise NotUnderstood("an INSERT entry without its number of rows")
+    return varint(payload, 7)[0]
+
+
+def may_concern(payload: bytes | memoryview, table: TableId) -> bool:
+    """Whether a change of the catalog can be one of `table`: then it spells its name, or drops its schema."""
+    name = table.schema if kind(payload) == DROP_SCHEMA else table.name
+    raw = name.encode()
+    return len(raw) > 0x7F or bytes([len(raw)]) + raw in bytes(payload)
 
 
 def varint(raw: bytes | memoryview, at: int) -> tuple[int, int]:

@@ -1,30 +1,43 @@
-"""What is the present state of the rows that the log has touched since the checkpoint?
+"""What is the present state of the rows that the log has updated or deleted since the checkpoint?
 
 The log addresses rows by row id, and says of an update only which columns are new. The mirror keeps, in
-memory, every row the log inserted or changed, as it stands now; a row that was in the file before is fetched
-from there the first time it is touched. It grows with the log and starts anew with each checkpoint, which
-renumbers rows.
-
-The row ids follow DuckDB's replay: a table's first free one at a checkpoint is the number of rows stored in
-the file, deleted ones among them, and each inserted row takes the next.
+memory, every row that was updated, as it stands now. A row is fetched when it is first touched: from the file
+as the checkpoint left it, or from the log's own insert, whose payload is kept. So what is only inserted costs
+nothing here. It starts anew with each checkpoint, which may number rows anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
 from cdc.change import Column
+from cdc.source import frames
+from cdc.source.base import Base
+from cdc.source.frames import NotUnderstood
 from cdc.source.quote import identifier
-from cdc.source.twin import Decoded, Twin
+from cdc.source.twin import Decoded, LeafPath, Twin
 
-CHANGED = "changed"
-"""The rows that the last round inserted or updated and did not delete, at their present state: `row_id` and
-the table's stored columns."""
-REMOVED = "removed"
-"""The rows that the last round deleted, as they stood. Those it inserted itself are among them, for a
-snapshot may have shown them meanwhile."""
+_LITERALS = 2_000
+"""Row ids that are looked for one by one: DuckDB then reads only the row groups that hold them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a round did, as relations of the table's stored columns; None where nothing of the kind.
+
+    They last until the next round, and while the twin is attached.
+    """
+
+    changed: str | None
+    """The rows inserted or updated and not deleted, at their present state."""
+    removed: str | None
+    """The rows deleted, as they stood, and rows whose key was changed, before that; unless the key is among
+    `changed`. Those that the round inserted itself are among them, for a snapshot may have shown them."""
 
 
 class Mirror:
@@ -35,82 +48,188 @@ class Mirror:
         connection: duckdb.DuckDBPyConnection,
         twin: Twin,
         columns: Sequence[Column],
-        stored_rows: int,
-        base: Callable[[], str],
+        key: Sequence[str],
+        base: Base,
     ) -> None:
-        """`stored_rows`: rows in the file, deleted ones included. `base` attaches the file as it was at the
-        checkpoint, without its log, and names the table in it; it is called when a row of it is touched."""
         self._connection = connection
         self._twin = twin
+        self._older = Twin(connection, columns)
         self._names = [identifier(column.name) for column in columns]
-        self._next_row_id = stored_rows
-        self._base = base
+        self._key = [identifier(name) for name in key]
+        self._key_columns = {n for n, column in enumerate(columns) if column.name in key}
+        self.base = base
+        self._next_row_id = -1
+        self._starts: list[int] = []
+        self._inserts: list[bytes] = []
+        self.inserted_rows = 0
         stored = ", ".join(f"{name} {column.type}" for name, column in zip(self._names, columns, strict=True))
-        for table in ("mirror", CHANGED, REMOVED):
+        for table in ("mirror", "removed"):
             connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} (row_id BIGINT, {stored})")
-        connection.execute("CREATE OR REPLACE TEMP TABLE touched (row_id BIGINT)")
+        for table in ("touched", "missing"):
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} (row_id BIGINT)")
 
-    def apply(self, decoded: Decoded) -> None:
-        """Take in the round that the attached twin holds; `CHANGED` and `REMOVED` are its outcome.
+    def begin(self, base: Base) -> None:
+        """Start anew on the file as a checkpoint left it."""
+        self.base = base
+        self._next_row_id = -1
+        self._starts.clear()
+        self._inserts.clear()
+        self.inserted_rows = 0
+        self._connection.execute("DELETE FROM mirror")
+
+    def close(self) -> None:
+        self._older.close()
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it is known which row ids inserted rows get."""
+        return self._next_row_id >= 0
+
+    def number_from(self, next_row_id: int) -> None:
+        """Tell which row id the first inserted row gets."""
+        self._next_row_id = next_row_id
+
+    def apply(self, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
+        """Take in the round that the attached twin holds; `inserts` are its INSERT payloads.
+
+        A round that could not be taken in may be given once more, with or without later ones.
 
         Raises:
-            duckdb.Error: the file cannot be read.
+            SnapshotSuperseded: a row is needed from the file, which a checkpoint has overtaken.
+            NotUnderstood: a row is not where its row id says.
+            duckdb.Error, SourceError: it cannot be read.
         """
+        first_new = self._next_row_id if inserts else self._end()
+        if not decoded.updates and not decoded.deletes:
+            self._note(inserts)
+            return Changes(self._twin.inserts, None)
+        self._touch(decoded, first_new)
         run = self._connection.execute
-        run(f"DELETE FROM {CHANGED}")
-        run(f"DELETE FROM {REMOVED}")
-        first_new = self._next_row_id
-        if decoded.inserts:
-            inserted = run(
-                f"INSERT INTO mirror SELECT {first_new} + rowid, * FROM {self._twin.inserts}"
-            ).fetchone()
-            assert inserted is not None
-            self._next_row_id += int(inserted[0])
-        if decoded.values or decoded.nulls or decoded.deletes:
-            self._touch(decoded, first_new)
-            for column in sorted({*decoded.values, *decoded.nulls}):
-                self._update(column)
+        run("DELETE FROM removed")
+        if self._key_columns.intersection(decoded.columns):
+            run("INSERT INTO removed SELECT * FROM mirror WHERE row_id IN (SELECT row_id FROM touched)")
+        if decoded.updates:
+            self._update(decoded)
         if decoded.deletes:
             gone = f"row_id IN (SELECT row_id FROM {self._twin.deletes})"
-            run(f"INSERT INTO {REMOVED} SELECT * FROM mirror WHERE {gone}")
+            run(f"INSERT INTO removed SELECT * FROM mirror WHERE {gone}")
             run(f"DELETE FROM mirror WHERE {gone}")
-        updated = " OR row_id IN (SELECT row_id FROM touched)" if decoded.values or decoded.nulls else ""
-        run(f"INSERT INTO {CHANGED} SELECT * FROM mirror WHERE row_id >= {first_new}{updated}")
+        self._note(inserts)
+        names = ", ".join(self._names)
+        changed = f"SELECT {names} FROM mirror WHERE row_id IN (SELECT row_id FROM touched)"
+        if decoded.inserts:
+            untouched = f"{first_new} + rowid NOT IN (SELECT row_id FROM touched)"
+            changed += f" UNION ALL SELECT {names} FROM {self._twin.inserts} WHERE {untouched}"
+        same = " AND ".join(f"gone.{name} IS NOT DISTINCT FROM here.{name}" for name in self._key)
+        removed = f"(SELECT {names} FROM removed gone ANTI JOIN ({changed}) here ON {same})"
+        rows_removed = decoded.deletes or bool(self._key_columns.intersection(decoded.columns))
+        return Changes(f"({changed})", removed if rows_removed else None)
+
+    def _end(self) -> int:
+        """A row id past every row inserted so far, or past all if none was."""
+        return self._next_row_id if self.numbered else 1 << 62
+
+    def _note(self, inserts: Sequence[bytes]) -> None:
+        for payload in inserts:
+            self._starts.append(self._next_row_id)
+            self._inserts.append(payload)
+            rows = frames.inserted_rows(payload)
+            self._next_row_id += rows
+            self.inserted_rows += rows
 
     def _touch(self, decoded: Decoded, first_new: int) -> None:
-        """Note which rows are updated or deleted; fetch from the file those touched for the first time."""
+        """Note which rows are updated or deleted; fetch those touched for the first time."""
         run = self._connection.execute
-        tables = [self._twin.values(column) for column in decoded.values]
-        tables += [self._twin.nulls(column) for column in decoded.nulls]
+        tables = [self._twin.leaf(path) for path in decoded.updates]
         tables += [self._twin.deletes] if decoded.deletes else []
-        union = " UNION ".join(f"SELECT row_id FROM {table}" for table in tables)
         run("DELETE FROM touched")
-        run(f"INSERT INTO touched {union}")
-        missing = run(
-            "SELECT row_id FROM touched ANTI JOIN mirror USING (row_id) WHERE row_id < ?", [first_new]
-        ).fetchall()
-        if missing:
-            # Literals, for DuckDB then reads only the row groups that hold them.
-            row_ids = ", ".join(str(row_id) for (row_id,) in missing)
+        run(f"INSERT INTO touched {' UNION '.join(f'SELECT row_id FROM {table}' for table in tables)}")
+        run("DELETE FROM missing")
+        run("INSERT INTO missing SELECT row_id FROM touched ANTI JOIN mirror USING (row_id)")
+        missing = [
+            row for (row,) in run("SELECT row_id FROM missing ORDER BY ALL LIMIT ?", [_LITERALS]).fetchall()
+        ]
+        if not missing:
+            return
+        least, most = missing[0], missing[-1]
+        if len(missing) == _LITERALS:
+            [(most,)] = run("SELECT max(row_id) FROM missing").fetchall()
+        first_logged = self._starts[0] if self._starts else first_new
+        if least < first_logged:
+            self._fetch_stored(
+                [row for row in missing if row < first_logged], len(missing) == _LITERALS, first_logged
+            )
+        if most >= first_logged and self._starts and least < first_new:
+            self._fetch_logged(max(least, first_logged), min(most, first_new - 1))
+        if most >= first_new:
             names = ", ".join(self._names)
-            run(f"INSERT INTO mirror SELECT rowid, {names} FROM {self._base()} WHERE rowid IN ({row_ids})")
+            run(
+                f"INSERT INTO mirror SELECT {first_new} + rowid, {names} FROM {self._twin.inserts}"
+                f" WHERE {first_new} + rowid IN (SELECT row_id FROM missing)"
+            )
+        [(unknown,)] = run("SELECT count(*) FROM missing ANTI JOIN mirror USING (row_id)").fetchall()
+        if unknown:
+            raise NotUnderstood(f"{unknown} rows are changed that are in neither the file nor the log")
 
-    def _update(self, column: int) -> None:
-        """Give the touched rows the last value and the last null flag that the round has for `column`.
+    def _fetch_stored(self, row_ids: list[int], many: bool, first_logged: int) -> None:
+        which = f"IN ({', '.join(map(str, row_ids))})"
+        if many:
+            which = f"IN (SELECT row_id FROM missing WHERE row_id < {first_logged})"
+        names = ", ".join(self._names)
+        try:
+            self._connection.execute(
+                f"INSERT INTO mirror SELECT rowid, {names} FROM {self.base.relation} WHERE rowid {which}"
+            )
+        except duckdb.Error:
+            self.base.verify()  # DuckDB reports a checkpoint during its reads in many ways
+            raise
+        self.base.verify()
+
+    def _fetch_logged(self, least: int, most: int) -> None:
+        """Rows that the log inserted since the checkpoint, from its payloads."""
+        first, last = bisect_right(self._starts, least) - 1, bisect_right(self._starts, most) - 1
+        payloads = self._inserts[first : last + 1]
+        names = ", ".join(self._names)
+        with self._older.attached(payloads):
+            self._connection.execute(
+                f"INSERT INTO mirror SELECT {self._starts[first]} + rowid, {names} FROM {self._older.inserts}"
+                f" WHERE {self._starts[first]} + rowid IN (SELECT row_id FROM missing)"
+            )
+
+    def _update(self, decoded: Decoded) -> None:
+        """Give the touched rows the last value and the last null flag that the round has for each leaf.
 
         A row set to NULL has some value all the same; one that has no flag stays NULL or not, as it was.
         """
-        name = self._names[column]
-        values, nulls = (
-            f"(SELECT row_id, last({value} ORDER BY rowid) AS value FROM {table} GROUP BY row_id)"
-            for value, table in (
-                ("value", self._twin.values(column)),
-                ("value IS NULL", self._twin.nulls(column)),
-            )
+        paths = sorted(decoded.updates)
+        number = {path: n for n, path in enumerate(paths)}
+        fields, joins = ["touched.row_id"], ["touched"]
+        for path, n in number.items():
+            value = "value IS NULL" if path[-1] == 0 and len(path) > 1 else "value"
+            last = f"SELECT row_id, last({value} ORDER BY rowid) AS value FROM {self._twin.leaf(path)}"
+            fields.append(f"leaf_{n}.value AS value_{n}, leaf_{n}.row_id IS NOT NULL AS has_{n}")
+            joins.append(f"LEFT JOIN ({last} GROUP BY row_id) leaf_{n} ON leaf_{n}.row_id = touched.row_id")
+        sets = ", ".join(
+            f"{self._names[column]} = {_present((column,), f'mirror.{self._names[column]}', kind, number)}"
+            for column, kind in enumerate(self._twin.kinds)
+            if column in decoded.columns
         )
         self._connection.execute(
-            f"UPDATE mirror SET {name} = CASE WHEN coalesce(new.is_null, mirror.{name} IS NULL) THEN NULL"
-            f" WHEN new.has_value THEN new.value ELSE mirror.{name} END"
-            f" FROM (SELECT row_id, v.value, v.row_id IS NOT NULL AS has_value, n.value AS is_null"
-            f" FROM {values} v FULL JOIN {nulls} n USING (row_id)) new WHERE mirror.row_id = new.row_id"
+            f"UPDATE mirror SET {sets} FROM (SELECT {', '.join(fields)} FROM {' '.join(joins)}) new"
+            " WHERE mirror.row_id = new.row_id"
         )
+
+
+def _present(path: LeafPath, old: str, kind: Any, number: dict[LeafPath, int]) -> str:
+    """The SQL of what now stands at `path`, where `old` stood; `value_N` and `has_N` are of leaves."""
+    flag = number.get((*path, 0))
+    is_null = f"{old} IS NULL" if flag is None else f"coalesce(new.value_{flag}, {old} IS NULL)"
+    if kind.id == "struct":
+        members = ", ".join(
+            f"{identifier(name)} := {_present((*path, at), f'{old}.{identifier(name)}', member, number)}"
+            for at, (name, member) in enumerate(kind.children, 1)
+        )
+        return f"CASE WHEN {is_null} THEN NULL ELSE struct_pack({members}) END"
+    value = number.get(path)
+    present = old if value is None else f"CASE WHEN new.has_{value} THEN new.value_{value} ELSE {old} END"
+    return f"CASE WHEN {is_null} THEN NULL ELSE {present} END"

@@ -15,31 +15,32 @@ from dataclasses import dataclass
 import duckdb
 
 from cdc.change import Column, Position, TableId
-from cdc.errors import SnapshotSuperseded
+from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source import frames
+from cdc.source.base import Base
 from cdc.source.follow import Commits, LogFollower, NotFollowable
 from cdc.source.frames import NotUnderstood
-from cdc.source.mirror import CHANGED, REMOVED, Mirror
-from cdc.source.pin import Pin, Pinner
-from cdc.source.quote import identifier, qualified
+from cdc.source.mirror import Changes, Mirror
+from cdc.source.pin import Pinner
 from cdc.source.session import Session
 from cdc.source.snapshot import Stream
 from cdc.source.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
-_KEEPS_COLUMNS = {6, 7, 8, 9, 10, 11}
-"""Of DuckDB's AlterTableType: default, foreign key, not null, comment, constraint. Rows stay as they are."""
+_CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
 
 
 class Lost(Exception):
     """The tail cannot say what changed; the message says why. A snapshot must be read, and a tail begun anew.
 
     `passing`: what happened is over, and a new tail may start at once; otherwise not before a checkpoint.
+    `unseen`: updates or deletions may be among what it cannot say.
     """
 
-    def __init__(self, reason: str, *, passing: bool = False) -> None:
+    def __init__(self, reason: str, *, passing: bool = False, unseen: bool = True) -> None:
         super().__init__(reason)
         self.passing = passing
+        self.unseen = unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,16 @@ class RoundView:
         return self.rows
 
     def stream(self, sql: str, parameters: Sequence[str], rows: int) -> Stream:
-        found = self.cursor.sql(sql, params=parameters)
-        types = dict(zip(found.columns, map(str, found.types), strict=True))
-        reader = found.to_arrow_reader(rows)
+        """Raises:
+        SourceError: the filter of the plan fails.
+        """
+        try:
+            found = self.cursor.sql(sql, params=parameters)
+            types = dict(zip(found.columns, map(str, found.types), strict=True))
+            reader = found.to_arrow_reader(rows)
+        except duckdb.Error as error:
+            problem = str(error).partition("\n")[0]
+            raise SourceError("query", "the log", problem, "Correct the columns or the filter") from None
         return Stream(reader.schema, types, iter(reader))
 
 
@@ -65,11 +73,11 @@ class Round:
     """What some commits did to the table; None where they did nothing of the kind."""
 
     position: Position
-    changed: RoundView | None
+    changed: RoundView | None = None
     """Rows inserted or updated, and not deleted."""
-    removed: RoundView | None
+    removed: RoundView | None = None
     """Rows deleted, unless their key was inserted again."""
-    checkpointed: bool
+    checkpointed: bool = False
     """A checkpoint came before: compare with a snapshot, for a commit may have bypassed the log."""
 
 
@@ -91,11 +99,10 @@ class Tail:
         """
         self._table = table
         self._columns = columns
-        self._key = ", ".join(map(identifier, key))
+        self._key = key
         self._pinner = pinner
         self._session = session
         self._follower = LogFollower(pinner)
-        self._base: tuple[Pin, str] | None = None
         self._mirror: Mirror | None = None
         self.cursor = session.cursor()
         try:
@@ -122,8 +129,9 @@ class Tail:
         resumed = since is not None and since.iteration == newest.iteration and since <= newest
         with self._losing():
             commits = self._follower.start(since if resumed and since is not None else newest)
-            self._begin_mirror()
-            self._apply(commits)
+            self._begin(commits.position)
+            for _ in self._apply(commits):
+                pass
         return resumed
 
     def rounds(self) -> Iterator[Round]:
@@ -134,100 +142,112 @@ class Tail:
             SourceError: the file cannot be read.
         """
         with self._losing():
-            for commits in self._follower.look():
+            coming = self._follower.look()
+            while coming:
+                commits = coming.pop(0)
                 if commits.missing:
                     raise Lost("commits came and went between two looks", passing=True)
                 if commits.checkpointed:
-                    self._begin_mirror()
-                yield self._apply(commits)
+                    self._begin(commits.position)
+                try:
+                    yield from self._apply(commits)
+                except SnapshotSuperseded:
+                    coming = coming or self._follower.look()
+                    if coming and not coming[0].checkpointed:
+                        commits = commits.and_then(coming.pop(0))
+                    self._move_to_next_base(commits)
+                    yield from self._apply(commits)
 
     @contextlib.contextmanager
     def _losing(self) -> Iterator[None]:
         try:
             yield
         except (NotFollowable, NotUnderstood, duckdb.Error) as error:
-            # DuckDB reports a checkpoint during its reads in many ways; only the headers tell
-            overtaken = self._base is not None and self._base[0].is_superseded()
-            raise Lost(str(error).partition("\n")[0], passing=overtaken) from error
+            passing = (
+                self._mirror is not None and self._pinner.position().iteration > self._mirror.base.iteration
+            )
+            raise Lost(str(error).partition("\n")[0], passing=passing) from error
         except SnapshotSuperseded as error:
             raise Lost(error.problem, passing=True) from error
 
     def close(self) -> None:
-        self._detach_base()
+        if self._mirror is not None:
+            self._mirror.base.close()
+            self._mirror.close()
         self._follower.close()
         self._twin.close()
         self.cursor.close()
 
-    def _apply(self, commits: Commits) -> Round:
-        assert self._mirror is not None, "start() came first"
-        payloads = self._of_this_table(commits.payloads)
+    def _apply(self, commits: Commits) -> Iterator[Round]:
+        mirror = self._mirror
+        assert mirror is not None, "start() came first"
+        use_table, payloads = self._of_this_table(commits.payloads)
         if not payloads:
-            return Round(commits.position, None, None, commits.checkpointed)
+            yield Round(commits.position, checkpointed=commits.checkpointed)
+            return
+        inserts = [payload for payload in payloads if frames.kind(payload) == frames.INSERT]
+        if inserts and not mirror.numbered:
+            mirror.number_from(mirror.base.next_row_id(self._follower.header, use_table, inserts[0]))
         with self._twin.attached(payloads) as decoded:
-            self._mirror.apply(decoded)
-        changed = decoded.inserts or decoded.values or decoded.nulls
-        gone = f"(FROM {REMOVED} ANTI JOIN {CHANGED} USING ({self._key}))"
-        return Round(
-            commits.position,
-            RoundView(commits.position, self.cursor, CHANGED) if changed else None,
-            RoundView(commits.position, self.cursor, gone) if decoded.deletes else None,
-            commits.checkpointed,
-        )
+            yield self._round(commits, mirror.apply(decoded, inserts))
 
-    def _of_this_table(self, payloads: Sequence[bytes]) -> list[bytes]:
-        """The row changes of this table among `payloads`.
+    def _round(self, commits: Commits, changes: Changes) -> Round:
+        changed, removed = (
+            RoundView(commits.position, self.cursor, rows) if rows is not None else None
+            for rows in (changes.changed, changes.removed)
+        )
+        return Round(commits.position, changed, removed, commits.checkpointed)
+
+    def _of_this_table(self, payloads: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+        """The payload that puts this table in use, and its row changes among `payloads`.
 
         Raises:
-            Lost: the catalog changed, or the table got rows that are not in the log.
+            Lost: its definition changed, or it got rows that are not in the log.
         """
         used: TableId | None = None
-        use: bytes = b""
+        use = own_use = b""
         own: list[bytes] = []
         for payload in payloads:
             kind = frames.kind(payload)
             if kind == frames.USE_TABLE:
                 if payload != use:
                     use, used = payload, frames.used_table(payload)
-            elif self._is_another_table_after(kind, payload):
-                raise Lost("the table was altered or dropped")
+                    own_use = payload if used == self._table else own_use
+            elif kind in _CATALOG_CHANGES:
+                if frames.may_concern(payload, self._table):
+                    raise Lost("the table was altered or dropped")
             elif used == self._table and kind == frames.ROW_GROUPS:
                 raise Lost("a bulk load left its rows in the file")
             elif used == self._table and kind in _ROW_CHANGES:
                 own.append(payload)
-        return own
+        return own_use, own
 
-    def _is_another_table_after(self, kind: int, payload: bytes) -> bool:
-        """Whether this change of the catalog drops the table or gives it other columns."""
-        if kind == frames.ALTER:
-            table, change = frames.altered_table(payload)
-            return table == self._table and change not in _KEEPS_COLUMNS
-        if kind == frames.DROP_TABLE:
-            return frames.used_table(payload) == self._table
-        return kind == frames.DROP_SCHEMA
+    def _begin(self, position: Position) -> None:
+        """Start a mirror over the file as its newest checkpoint left it, which `position` must follow."""
+        if self._mirror is not None:
+            self._mirror.base.close()
+        base = Base(self._pinner, self._session, self.cursor, self._table)
+        if self._mirror is None:
+            self._mirror = Mirror(self.cursor, self._twin, self._columns, self._key, base)
+        else:
+            self._mirror.begin(base)
+        if base.iteration != position.iteration:
+            raise Lost("a checkpoint followed a checkpoint", passing=True)
 
-    def _begin_mirror(self) -> None:
-        """A new mirror over the file as its newest checkpoint left it."""
-        self._detach_base()
-        pin = self._pinner.pin().without_logs()
-        try:
-            name = self._session.attach(pin)
-        except BaseException:
-            pin.close()
-            raise
-        self._base = pin, name
-        table = qualified(name, self._table)
-        stored = self.cursor.execute(
-            "SELECT estimated_size FROM duckdb_tables()"
-            " WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-            [name, self._table.schema, self._table.name],
-        ).fetchone()
-        self._mirror = Mirror(
-            self.cursor, self._twin, self._columns, stored[0] if stored else 0, lambda: table
-        )
+    def _move_to_next_base(self, last: Commits) -> None:
+        """Fetch rows from the file as the checkpoint after the `last` commits of a log left it, where they
+        stand in their present state under the same row ids, unless the checkpoint dropped rows.
 
-    def _detach_base(self) -> None:
-        if self._base is not None:
-            pin, name = self._base
-            self._base = None
-            self._session.detach(name)
-            pin.close()
+        Raises:
+            Lost: it did, or other rows came in besides.
+        """
+        mirror = self._mirror
+        assert mirror is not None
+        before, inserted = mirror.base, mirror.inserted_rows
+        _, payloads = self._of_this_table(last.payloads)
+        inserted += sum(map(frames.inserted_rows, (p for p in payloads if frames.kind(p) == frames.INSERT)))
+        base = Base(self._pinner, self._session, self.cursor, self._table)
+        before.close()
+        mirror.base = base
+        if base.iteration != before.iteration + 1 or base.stored_rows != before.stored_rows + inserted:
+            raise Lost("a checkpoint overtook the log", passing=True)

@@ -1,15 +1,18 @@
 """What do these frames of the log say? DuckDB decodes them: it replays them into a small twin database.
 
-The twin has one table for inserted rows, one for deleted row ids, and two for each column: new values, and
-new null flags, with their row ids. All are plain, without keys, so every frame becomes an insert:
+The twin has one table for inserted rows, one for deleted row ids, and two for each column, or each leaf of a
+STRUCT: new values, and new null flags, with their row ids. All are plain, without keys, so every frame
+becomes an insert:
 
 * INSERT_TUPLE, `100 type, 101 chunk`, goes into the first as it is;
 * DELETE_TUPLE, `100 type, 101 chunk of row ids`, differs from an insert by its type alone;
 * UPDATE_TUPLE, `100 type, 101 column path, 102 chunk of value and row id`, loses its column path. The path
-  `[column]` holds values, which say nothing of NULL; `[column, 0]` holds a BOOLEAN that is NULL or not.
+  `[column]` holds values, which say nothing of NULL; `[column, 0]` holds a BOOLEAN that is NULL or not; the
+  members of a STRUCT follow, `[column, 1]` and so on, each with values and null flags of its own.
 
 They are framed again behind a log header and USE_TABLE frames that DuckDB wrote for the twin itself.
-Replaying costs by the frames given, whatever the size of the log they come from. (DuckDB: wal_replay.cpp.)
+Replaying costs by the frames given, whatever the size of the log they come from; attaching costs by the
+twin's tables, so a second image of it has the first table alone. (DuckDB: wal_replay.cpp.)
 """
 
 from __future__ import annotations
@@ -33,9 +36,11 @@ from cdc.source.log import parse_log_header
 from cdc.source.quote import identifier
 
 _numbers = itertools.count(1)  # attached databases and filesystems are named for all connections at once
-_OTHERS = 2
-"""The twin's tables before those of the columns."""
 _CHUNK = (102).to_bytes(2, "little")
+_INSERTS, _DELETES = "inserts", "deletes"
+
+LeafPath = tuple[int, ...]
+"""A column of an update, as DuckDB's log addresses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,27 @@ class Decoded:
 
     inserts: bool
     deletes: bool
-    values: tuple[int, ...]
-    """Numbers of the stored columns that have new values."""
-    nulls: tuple[int, ...]
-    """Numbers of the stored columns that have new null flags."""
+    updates: frozenset[LeafPath]
+
+    @property
+    def columns(self) -> list[int]:
+        """Numbers of the stored columns that have new values or null flags."""
+        return sorted({path[0] for path in self.updates})
+
+    @property
+    def nested(self) -> bool:
+        """Whether members of a STRUCT have changed."""
+        return any(path[1:] not in ((), (0,)) for path in self.updates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A twin as DuckDB wrote it: its file, and the parts of which logs for it are made."""
+
+    file: bytes
+    header: bytes
+    use_table: dict[str, bytes]
+    commit: bytes
 
 
 class Twin:
@@ -62,35 +84,41 @@ class Twin:
         self._connection = connection
         self._name = f"cdc_twin_{next(_numbers)}"
         self._files = MemoryFiles(self._name)
-        log = _write_twin(columns, self._files)
-        header = parse_log_header(log)
-        assert header is not None, "DuckDB wrote this log just now"
-        self._header = log[: header.size]
-        payloads = [bytes(payload) for payload in frames.read_payloads(log, header.size)]
-        self._use_table = [frames.frame(p) for p in payloads if frames.kind(p) == frames.USE_TABLE]
-        self._commit = next(frames.frame(p) for p in payloads if frames.kind(p) == frames.COMMIT)
+        stored = ", ".join(f"{identifier(column.name)} {column.type}" for column in columns)
+        self.kinds = _kinds(stored)
+        """The stored columns' types, as DuckDB's own objects."""
+        self._leaves = dict(leaf for n, kind in enumerate(self.kinds) for leaf in _leaves_of(kind, (n,)))
+        self._plain = _write_image({_INSERTS: stored})
+        tables = {_INSERTS: stored, _DELETES: "row_id BIGINT"}
+        for path, kind in self._leaves.items():
+            tables[_table(path)] = f"value {kind}, row_id BIGINT"
+        self._whole = _write_image(tables)
         connection.register_filesystem(self._files)
 
     @property
     def inserts(self) -> str:
         """The table of inserted rows in the order of the log: the table's stored columns."""
-        return f"{self._name}.inserts"
+        return f"{self._name}.{_INSERTS}"
 
     @property
     def deletes(self) -> str:
         """The table of deleted row ids: `row_id`."""
-        return f"{self._name}.deletes"
+        return f"{self._name}.{_DELETES}"
 
     def values(self, column: int) -> str:
         """The table of new values of a stored column: `value`, `row_id`; of one row id the last is newest.
 
         A row whose column is NULL now has some value here all the same; see `nulls`.
         """
-        return f"{self._name}.values_{column}"
+        return self.leaf((column,))
 
     def nulls(self, column: int) -> str:
         """The table of new null flags of a stored column: `value` (NULL or not), `row_id`; as above."""
-        return f"{self._name}.nulls_{column}"
+        return self.leaf((column, 0))
+
+    def leaf(self, path: LeafPath) -> str:
+        """The table of new values or null flags at `path`."""
+        return f"{self._name}.{_table(path)}"
 
     def close(self) -> None:
         """Take the twin's filesystem off the connection."""
@@ -101,64 +129,77 @@ class Twin:
         """The twin as these payloads of INSERT, DELETE and UPDATE frames of its table make it.
 
         Raises:
-            NotUnderstood: a payload is none of those, or updates a part of a nested column.
+            NotUnderstood: a payload is none of those, or updates what is no column nor a member of one.
             duckdb.Error: DuckDB cannot replay them.
         """
-        log, used, last = [self._header], set(), -1
+        plain = all(frames.kind(payload) == frames.INSERT for payload in payloads)
+        image = self._plain if plain else self._whole
+        log, used, last = [image.header], set(), ""
+        updates: set[LeafPath] = set()
         for payload in payloads:
-            table, insert = self._as_insert(payload)
+            table, path, insert = self._as_insert(payload)
             if table != last:
-                log.append(self._use_table[table])
+                log.append(image.use_table[table])
                 used.add(table)
                 last = table
+            if path is not None:
+                updates.add(path)
             log.append(frames.frame(insert))
-        log.append(self._commit)
-        self._files.content["db.wal"] = b"".join(log)
+        log.append(image.commit)
+        self._files.content = {"db": image.file, "db.wal": b"".join(log)}
         self._connection.execute(f"ATTACH '{self._name}://db' AS {self._name} (READ_ONLY)")
         try:
-            of_columns = sorted(table - _OTHERS for table in used if table >= _OTHERS)
-            yield Decoded(
-                inserts=0 in used,
-                deletes=1 in used,
-                values=tuple(number // 2 for number in of_columns if number % 2 == 0),
-                nulls=tuple(number // 2 for number in of_columns if number % 2 == 1),
-            )
+            yield Decoded(_INSERTS in used, _DELETES in used, frozenset(updates))
         finally:
             self._connection.execute(f"DETACH {self._name}")
 
-    def _as_insert(self, payload: bytes) -> tuple[int, bytes]:
-        """The number of the twin's table that the payload goes to, and the payload as an insert."""
+    def _as_insert(self, payload: bytes) -> tuple[str, LeafPath | None, bytes]:
+        """The twin's table that the payload goes to, what it updates, and the payload as an insert."""
         kind = frames.kind(payload)
         if kind == frames.INSERT:
-            return 0, payload
+            return _INSERTS, None, payload
         if kind == frames.DELETE:
-            return 1, payload[:2] + bytes([frames.INSERT]) + payload[3:]
+            return _DELETES, None, payload[:2] + bytes([frames.INSERT]) + payload[3:]
         if kind != frames.UPDATE:
             raise NotUnderstood(f"a log entry of type {kind}")
         path, at = _column_path(payload)
-        table = _OTHERS + 2 * path[0] + (len(path) > 1)
-        if path[1:] not in ([], [0]) or payload[at : at + 2] != _CHUNK or table >= len(self._use_table):
-            raise NotUnderstood(f"an update of column path {path}")
-        return table, payload[:2] + bytes([frames.INSERT]) + payload[3:5] + payload[at + 2 :]
+        if path not in self._leaves or payload[at : at + 2] != _CHUNK:
+            raise NotUnderstood(f"an update of column path {list(path)}")
+        return _table(path), path, payload[:2] + bytes([frames.INSERT]) + payload[3:5] + payload[at + 2 :]
 
 
-def _column_path(payload: bytes) -> tuple[list[int], int]:
+def _table(path: LeafPath) -> str:
+    return "_".join(["at", *map(str, path)])
+
+
+def _column_path(payload: bytes) -> tuple[LeafPath, int]:
     """Field 101 of an UPDATE payload, and where it ends."""
     depth, at = frames.varint(payload, 5)
     path = []
     for _ in range(depth):
         column, at = frames.varint(payload, at)
         path.append(column)
-    return path, at
+    return tuple(path), at
 
 
-def _write_twin(columns: Sequence[Column], files: MemoryFiles) -> bytes:
-    """Let DuckDB write the twin once: its empty file to `files`, and a log that uses each table in turn."""
-    stored = ", ".join(f"{identifier(column.name)} {column.type}" for column in columns)
-    tables = {"inserts": stored, "deletes": "row_id BIGINT"}
-    for number, column in enumerate(columns):
-        tables[f"values_{number}"] = f"value {column.type}, row_id BIGINT"
-        tables[f"nulls_{number}"] = "value BOOLEAN, row_id BIGINT"
+def _kinds(stored: str) -> list[Any]:
+    with duckdb.connect() as scratch:
+        scratch.execute(f"CREATE TABLE {_INSERTS} ({stored})")
+        return list(scratch.table(_INSERTS).types)
+
+
+def _leaves_of(kind: Any, path: LeafPath) -> Iterator[tuple[LeafPath, str]]:
+    """The paths that updates of such a column may have, with the types of their values."""
+    yield (*path, 0), "BOOLEAN"
+    if kind.id != "struct":
+        yield path, str(kind)
+        return
+    for number, (_, member) in enumerate(kind.children, 1):
+        yield from _leaves_of(member, (*path, number))
+
+
+def _write_image(tables: dict[str, str]) -> _Image:
+    """Let DuckDB write the twin with these tables once: its empty file, and a log that uses each in turn."""
     with tempfile.TemporaryDirectory(prefix="cdc-twin-") as directory:
         path = Path(directory, "db")
         with duckdb.connect(str(path)) as scratch:
@@ -168,8 +209,14 @@ def _write_twin(columns: Sequence[Column], files: MemoryFiles) -> bytes:
             scratch.execute("CHECKPOINT")
             for name in tables:
                 scratch.execute(f"INSERT INTO {name} DEFAULT VALUES")
-        files.content["db"] = path.read_bytes()
-        return path.with_name("db.wal").read_bytes()
+        file = path.read_bytes()
+        log = path.with_name("db.wal").read_bytes()
+    header = parse_log_header(log)
+    assert header is not None, "DuckDB wrote this log just now"
+    payloads = [bytes(payload) for payload in frames.read_payloads(log, header.size)]
+    uses = [frames.frame(payload) for payload in payloads if frames.kind(payload) == frames.USE_TABLE]
+    commit = next(frames.frame(payload) for payload in payloads if frames.kind(payload) == frames.COMMIT)
+    return _Image(file, log[: header.size], dict(zip(tables, uses, strict=True)), commit)
 
 
 class MemoryFiles(AbstractFileSystem):  # type: ignore[misc]

@@ -1,0 +1,95 @@
+"""What was one table at the newest checkpoint, and which row ids do the rows after it get?
+
+The log addresses rows by row id. Before DuckDB's 2.0 format a checkpoint numbers a table's stored rows, of
+which some are deleted, from 0 on. In 2.0 it drops wholly deleted row groups and leaves a gap, and stores the
+next free row id where no query shows it. Where a count leaves a doubt, DuckDB itself is asked: it replays
+the first insert of the log on the file, and shows the row ids it gave.
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+import duckdb
+
+from cdc.change import TableId
+from cdc.errors import SnapshotSuperseded
+from cdc.source import frames
+from cdc.source.pin import LOG, PinnedLog, Pinner
+from cdc.source.quote import qualified
+from cdc.source.session import Session
+
+_COMMIT = frames.frame(b"d\0d\xff\xff")
+
+
+class Base:
+    """The file as its newest checkpoint left it, without its log, attached; to be closed."""
+
+    def __init__(
+        self, pinner: Pinner, session: Session, cursor: duckdb.DuckDBPyConnection, table: TableId
+    ) -> None:
+        """Raises:
+        SnapshotSuperseded, SourceError: the file cannot be attached.
+        """
+        self._pinner = pinner
+        self._session = session
+        self._cursor = cursor
+        self._table = table
+        self._pin = pinner.pin(logs=False)
+        try:
+            self._name = session.attach(self._pin)
+        except BaseException:
+            self._pin.close()
+            raise
+        self.iteration = self._pin.position.iteration
+        self.relation = qualified(self._name, table)
+        found = cursor.execute(
+            "SELECT estimated_size FROM duckdb_tables()"
+            " WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+            [self._name, table.schema, table.name],
+        ).fetchone()
+        self.exists = found is not None
+        """Whether the table was there already."""
+        self.stored_rows = int(found[0]) if found is not None else 0
+        """Rows in the file, deleted ones included."""
+
+    def verify(self) -> None:
+        """Raises:
+        SnapshotSuperseded: a later checkpoint has overtaken the file.
+        """
+        self._pin.verify()
+
+    def next_row_id(self, header: bytes, use_table: bytes, insert: bytes) -> int:
+        """The row id of the first row inserted after the checkpoint.
+
+        Args:
+            header: the bytes before the first frame of the log after it.
+            use_table, insert: the payloads of the first insert into the table in that log.
+
+        Raises:
+            SnapshotSuperseded, SourceError, duckdb.Error: the file cannot be read.
+        """
+        if not self.exists:
+            return 0
+        [(live,)] = self._cursor.execute(f"SELECT count(*) FROM {self.relation}").fetchall()
+        if live and live == self.stored_rows:
+            last = f"SELECT max(rowid) FROM {self.relation} WHERE rowid >= {live - 1}"
+            return int(self._cursor.execute(last).fetchall()[0][0]) + 1
+        log = b"".join((header, frames.frame(use_table), frames.frame(insert), _COMMIT))
+        with self._pinner.pin(logs=False) as pin, tempfile.TemporaryFile() as file:
+            if pin.position.iteration != self.iteration:
+                raise SnapshotSuperseded("read", pin.path, "a checkpoint overtook it", "Take a new snapshot")
+            file.write(log)
+            file.flush()
+            pin.logs = {LOG: PinnedLog(file.fileno(), len(log))}
+            name = self._session.attach(pin)
+            try:
+                sql = f"SELECT max(rowid) FROM {qualified(name, self._table)}"
+                [(last_row_id,)] = self._cursor.execute(sql).fetchall()
+            finally:
+                self._session.detach(name)
+        return int(last_row_id) + 1 - frames.inserted_rows(insert)
+
+    def close(self) -> None:
+        self._session.detach(self._name)
+        self._pin.close()

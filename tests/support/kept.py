@@ -1,0 +1,98 @@
+"""What a target would hold: each key's row of the newest version, kept from what a reader hands out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+
+from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan
+from cdc.replicator.ports import TableReader
+from cdc.source import DuckDbSource
+from tests.support.sources import LIMITS
+from tests.support.writers import Writer
+
+IN_FLIGHT = 2
+"""Batches handed out and not acknowledged while the next is read, as the replicator's pipeline has them."""
+
+Row = tuple[str | None, ...]
+
+
+@dataclass
+class Heard:
+    """The events of a source, remembered."""
+
+    superseded: int = 0
+    lost: list[str] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def snapshot_superseded(self) -> None:
+        self.superseded += 1
+
+    def tail_lost(self, table: TableId, reason: str) -> None:
+        self.lost.append(reason)
+
+    def tail_gap(self, table: TableId, rows: int) -> None:
+        self.gaps.append(rows)
+
+    def tail_broken(self, table: TableId, reason: str) -> None:
+        self.broken.append(reason)
+
+
+class Kept:
+    """Reads one table as the replicator does, and keeps what a query with FINAL would show of it."""
+
+    def __init__(self, source: DuckDbSource, plan: TablePlan) -> None:
+        self._plan = plan
+        self._versions: dict[Row, int] = {}
+        self._rows: dict[Row, Row | None] = {}
+        self.mark: Mark | None = None
+        self.position: Position | None = None
+        self.handed_out = 0
+        self.reader: TableReader = source.open(plan)
+
+    @property
+    def rows(self) -> set[Row]:
+        return {row for row in self._rows.values() if row is not None}
+
+    def read(self, limits: BatchLimits = LIMITS) -> int:
+        """Read to the end, each batch acknowledged two batches later; answers how many rows came."""
+        flying: deque[Batch] = deque()
+        before = self.handed_out
+        for batch in self.reader.read(self.mark, limits):
+            flying.append(batch)
+            if len(flying) > IN_FLIGHT:
+                self._acknowledge(flying.popleft())
+        while flying:
+            self._acknowledge(flying.popleft())
+        return self.handed_out - before
+
+    def reopen(self, source: DuckDbSource, since: Position | None = None) -> None:
+        """Go on with a new reader, as after a restart: from the last batch's position, or from `since`."""
+        self.reader.close()
+        self.reader = source.open(self._plan, since or self.position)
+
+    def _acknowledge(self, batch: Batch) -> None:
+        self.reader.acknowledged(batch)
+        self.mark, self.position = batch.mark or self.mark, batch.position
+        removed = [False] * len(batch) if batch.deleted is None else batch.deleted.to_pylist()
+        for row, version, gone in zip(_texts(batch), batch.versions.to_pylist(), removed, strict=True):
+            key = tuple(row[self._plan.column_names.index(name)] for name in self._plan.key)
+            if version >= self._versions.get(key, 0):
+                self._versions[key], self._rows[key] = version, None if gone else row
+        self.handed_out += len(batch)
+
+
+def written(writer: Writer, table: str, columns: Sequence[str] = ("*",)) -> set[Row]:
+    """The table's rows as its writer sees them."""
+    return {tuple(row) for row in writer.run(f"SELECT {', '.join(columns)} FROM {table}")}
+
+
+def _texts(batch: Batch) -> list[Row]:
+    """The rows as the writer program spells them."""
+    with duckdb.connect() as connection:
+        found = connection.from_arrow(batch.rows).fetchall()
+    return [tuple(None if value is None else str(value) for value in row) for row in found]
