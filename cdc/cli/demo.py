@@ -103,7 +103,8 @@ class _Demo:
             writer.kill()
             writer.wait()
             writer = stack.enter_context(self._writer())
-            self._follow(ROWS_BEFORE_CRASH + ROWS_AFTER_CRASH, writer, replicator)
+            arrived = _trades(read_status(self._status))
+            self._follow(arrived + ROWS_AFTER_CRASH, writer, replicator)
             self._say(
                 "The writer ends; the replicator delivers the rest and ends too. Source and target compared:"
             )
@@ -119,8 +120,8 @@ class _Demo:
             [sys.executable, "-c", code, str(self._database)], capture_output=True, text=True, check=False
         )
         if opened.returncode:
-            *_, error = opened.stderr.strip().splitlines() or [""]
-            self._screen.print(f"  any other program that opens it: {error[:110]}…")
+            held = opened.stderr.partition("Conflicting lock")[2].partition(".")[0]
+            self._screen.print(f"  any other program that opens it is refused: Conflicting lock{held}")
 
     def _follow(
         self, rows: int, writer: subprocess.Popen[bytes], replicator: subprocess.Popen[bytes]
