@@ -77,8 +77,9 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
         tree = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         tree = []
+    process.kill()  # first, so that it starts no more; its session then shows what it started meanwhile
+    tree += [other for other in psutil.process_iter() if host.in_session(other.pid, process.pid)]
     for child in tree:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-    process.kill()
     process.wait()
