@@ -7,6 +7,7 @@ server is needed. Nothing outside the demo's directory is touched.
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import subprocess
 import sys
@@ -120,8 +121,10 @@ class _Demo:
             [sys.executable, "-c", code, str(self._database)], capture_output=True, text=True, check=False
         )
         if opened.returncode:
-            held = opened.stderr.partition("Conflicting lock")[2].partition(".")[0]
-            self._screen.print(f"  any other program that opens it is refused: Conflicting lock{held}")
+            held = re.search(r"Conflicting lock is held.*?\(PID \d+\)", opened.stderr)
+            self._screen.print(
+                f"  any other program that opens it is refused: {held[0] if held else 'locked'}"
+            )
 
     def _follow(
         self, rows: int, writer: subprocess.Popen[bytes], replicator: subprocess.Popen[bytes]

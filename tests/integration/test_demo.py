@@ -19,7 +19,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("empty") / "venv"
     venv.create(directory, with_pip=True)
     scripts = directory / ("Scripts" if sys.platform == "win32" else "bin")
-    command = [scripts / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command: list[str | Path] = [
+        scripts / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*command, ".[embedded]"], cwd=ROOT, check=True)
     return scripts
 
