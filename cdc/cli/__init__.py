@@ -24,6 +24,7 @@ COMMANDS = (
     "ctl",
     "demo",
     "failed",
+    "query",
     "run",
     "schema",
     "service",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import duckdb
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
 from cdc.source.quote import identifier
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def formatter() -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory for turning Arrow data into text or files: UTC, order kept, nothing loaded from a
     network."""
+    import duckdb
+
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,

@@ -1,0 +1,266 @@
+"""`cdc query`: what is in the DuckDB file right now, while its writer goes on?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from cdc.cli import context
+from cdc.cli.answer import Answer, Format, show_table, write
+from cdc.config import Settings
+from cdc.errors import CdcError, SnapshotSuperseded, SourceError
+
+if TYPE_CHECKING:
+    from cdc.source import DuckDbSource, Snapshot
+
+TABLE_LIMIT = 100
+TRIES = 50
+"""Snapshots that checkpoints may supersede before a query gives up."""
+
+_SUFFIXES = {f".{form.value}": form for form in Format} | {".txt": Format.TABLE, ".ndjson": Format.JSONL}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("query")(query)
+
+
+def query(
+    ctx: typer.Context,
+    sql: Annotated[
+        str | None, typer.Argument(metavar="SQL", help="One SELECT; - reads it from the input.")
+    ] = None,
+    tables: Annotated[bool, typer.Option("--tables", help="List tables, columns and keys instead.")] = False,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", "-f", help="[default: table on a terminal, else csv, or by the output's name]"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help=f"Rows at most.  [default: {TABLE_LIMIT} in a table, else all]")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, metavar="SECONDS", help="Give up after this long.")
+    ] = None,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Ask ClickHouse when the file cannot be read.")
+    ] = False,
+) -> None:
+    """Run SQL on a snapshot of the live file: its newest committed rows, and nothing of its writer's lock.
+
+    The answer is collected before it is written: in memory, past 32 MB in a temporary file.
+    """
+    if tables is (sql is not None):
+        raise typer.BadParameter("give one SQL statement, or --tables")
+    form = form or _form_of(output)
+    if form.binary and output is None and sys.stdout.isatty():
+        raise typer.BadParameter(f"{form.value} is not for a terminal; add --output FILE, or a pipe")
+    limit = TABLE_LIMIT if limit is None and form is Format.TABLE else limit
+    settings = context.settings(ctx)
+    with Answer() as answer:
+        if tables:
+            _list_tables(settings, answer)
+        else:
+            text = sys.stdin.read() if sql == "-" else sql or ""
+            _ask(settings, text, answer, limit, timeout, fallback=fallback)
+        _deliver(answer, form, output)
+
+
+def _ask(
+    settings: Settings, sql: str, answer: Answer, limit: int | None, timeout: float | None, *, fallback: bool
+) -> None:
+    """Collect the answer of the file, or of ClickHouse where that is wanted and it cannot be read. [L2]"""
+    from cdc.cli.statement import checked
+    from cdc.cli.wiring import source_of
+
+    statement = checked(sql)
+    try:
+        with source_of(settings) as source:
+            _collect(source, statement, answer, limit, timeout)
+    except _Refused as refused:
+        raise refused.error from None
+    except SourceError as error:
+        if not fallback:
+            raise
+        print(f"cdc: {error}", file=sys.stderr)
+        _ask_target(settings, statement, answer, limit)
+    else:
+        if fallback:
+            print(f"cdc: {settings.database.path} answered", file=sys.stderr)
+
+
+class _Refused(Exception):
+    """The query itself is at fault, not the file: nobody else is asked."""
+
+    def __init__(self, error: CdcError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _collect(
+    source: DuckDbSource, sql: str, answer: Answer, limit: int | None, timeout: float | None
+) -> None:
+    from cdc.cli.statement import sql_error
+
+    timer = _Timer(timeout)
+    for attempt in range(1, TRIES + 1):
+        try:
+            with source.snapshot() as snapshot, timer.running(snapshot):
+                answer.collect(snapshot.query(sql), limit)
+            return
+        except SnapshotSuperseded as error:
+            if attempt == TRIES:
+                raise SourceError(
+                    "query",
+                    source.path,
+                    f"each of {TRIES} snapshots was superseded by a checkpoint before the query ended",
+                    "Ask for less at once, or raise the writer's checkpoint_threshold",
+                ) from error
+        except SourceError as error:
+            if timer.expired:
+                problem = f"it did not end within {timeout:g} s"
+                raise _Refused(
+                    SourceError("run", "the query", problem, "Raise --timeout, or ask for less")
+                ) from None
+            refusal = sql_error(sql, error)
+            if refusal is None:
+                raise
+            raise _Refused(refusal) from None
+
+
+class _Timer:
+    """Ends a query when its time is over; the time runs through all attempts."""
+
+    def __init__(self, seconds: float | None) -> None:
+        from cdc.clock import SystemClock
+
+        self._clock = SystemClock()
+        self._deadline = None if seconds is None else self._clock.monotonic() + seconds
+        self.expired = False
+
+    @contextmanager
+    def running(self, snapshot: Snapshot) -> Iterator[None]:
+        if self._deadline is None:
+            yield
+            return
+
+        def interrupt() -> None:
+            self.expired = True
+            snapshot.cursor.interrupt()
+
+        timer = threading.Timer(max(0.0, self._deadline - self._clock.monotonic()), interrupt)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None) -> None:
+    """Collect ClickHouse's answer. A table's name means its view of current rows, one for each key."""
+    from cdc.cli.statement import on_current_rows
+    from cdc.cli.wiring import target_of
+    from cdc.target.quote import quote_string
+
+    with target_of(settings) as target:
+        views = ()
+        if target.server_version.at_least(21, 1):
+            database = quote_string(target.database)
+            with target.query(
+                f"SELECT name FROM system.tables WHERE database = {database} AND engine = 'View' "  # noqa: S608
+                r"AND name LIKE '%\\_current' ORDER BY name"
+            ) as reader:
+                views = tuple(name for batch in reader for name in batch.column(0).to_pylist())
+        with target.query(on_current_rows(sql, target.database, views)) as reader:
+            answer.collect(reader, limit)
+        where = ", ".join(map(str, settings.endpoints))
+        print(f"cdc: ClickHouse answered ({where}): what has been replicated so far", file=sys.stderr)
+
+
+def _list_tables(settings: Settings, answer: Answer) -> None:
+    """Collect a row for each column of each table."""
+    import pyarrow as pa
+
+    from cdc.cli.wiring import source_of
+
+    with source_of(settings) as source:
+        schemas = source.tables()
+    rows = [
+        {
+            "table": str(schema.table),
+            "column": column.name,
+            "type": column.type,
+            "nullable": column.nullable,
+            "key": schema.primary_key.index(column.name) + 1 if column.name in schema.primary_key else None,
+        }
+        for schema in schemas
+        for column in schema.columns
+    ]
+    kinds = {
+        "table": pa.string(),
+        "column": pa.string(),
+        "type": pa.string(),
+        "nullable": pa.bool_(),
+        "key": pa.int32(),
+    }
+    answer.collect(pa.Table.from_pylist(rows, pa.schema(kinds)).to_reader(), None)
+
+
+def _form_of(output: Path | None) -> Format:
+    if output is not None:
+        return _SUFFIXES.get(output.suffix.lower(), Format.CSV)
+    return Format.TABLE if sys.stdout.isatty() else Format.CSV
+
+
+def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
+    """Write the answer; a file appears whole or not at all, and a closed pipe is no error."""
+    from rich.console import Console
+
+    from cdc.cli.values import formatter
+
+    with formatter() as connection:
+        if output is not None:
+            with _whole_file(output) as file:
+                if form is Format.TABLE:
+                    text = open(file.fileno(), "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+                    show_table(answer, connection, Console(file=text, soft_wrap=True, highlight=False))
+                    text.flush()
+                else:
+                    write(answer, form, file, connection)
+            return
+        try:
+            if form is Format.TABLE:
+                show_table(answer, connection)
+            else:
+                write(answer, form, sys.stdout.buffer, connection)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # or Python flushes into it at exit
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise CdcError(
+            "write", path, str(error.strerror or error), "Choose a file that can be written"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)

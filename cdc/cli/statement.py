@@ -1,0 +1,98 @@
+"""Is a text one statement that only reads, where is it wrong, and how does ClickHouse read it?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import duckdb
+
+from cdc.errors import SourceError
+from cdc.target.quote import quote_identifier
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+_LINE = re.compile(r"LINE (\d+): (.*)\n( *)\^")
+_OF_THE_QUERY = (
+    duckdb.ParserException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.InvalidInputException,
+    duckdb.TypeMismatchException,
+    duckdb.NotImplementedException,
+    duckdb.PermissionException,
+    duckdb.SyntaxException,
+    duckdb.ConstraintException,
+    duckdb.InvalidTypeException,
+    duckdb.OutOfMemoryException,
+)
+"""DuckDB's errors that another statement would not have."""
+
+
+def checked(sql: str) -> str:
+    """`sql`, which is one statement that reads: SELECT and what DuckDB makes of it (FROM, VALUES, SHOW,
+    DESCRIBE, SUMMARIZE), or EXPLAIN of one.
+
+    Raises:
+        SourceError: it is none; says where it is wrong.
+    """
+    statements = _parsed(sql)
+    if len(statements) != 1:
+        raise _refusal(f"there are {len(statements)} statements", "Write one SELECT")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.EXPLAIN:
+        inner = _parsed(_EXPLAIN.sub("", sql, count=1))
+        kind = inner[0].type if len(inner) == 1 else kind
+    if kind != duckdb.StatementType.SELECT:
+        name = str(kind).removeprefix("StatementType.")
+        raise _refusal(f"{name} is not a query; the file is only read", "Write one SELECT")
+    return sql.strip().rstrip(";").rstrip()
+
+
+def sql_error(sql: str, error: SourceError) -> SourceError | None:
+    """What is wrong with `sql`, and where, if `error` came from that; None: the file is at fault."""
+    cause = error.__context__
+    if not isinstance(cause, _OF_THE_QUERY):
+        return None
+    return _refusal(_located(str(cause), sql), error.remedy)
+
+
+def on_current_rows(sql: str, database: str, views: Sequence[str]) -> str:
+    """`sql` for ClickHouse, where each table that has a view of current rows stands for that view."""
+    tables = [view.removesuffix("_current") for view in views]
+    named = ", ".join(
+        f"{quote_identifier(name)} AS (SELECT * FROM {quote_identifier(database)}."  # noqa: S608 - quoted
+        f"{quote_identifier(f'{name}_current')})"
+        for name in tables
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql)
+    )
+    if not named:
+        return sql
+    return f"WITH {named} SELECT * FROM (\n{sql}\n)"  # noqa: S608 - the person's own
+
+
+def _parsed(sql: str) -> list[duckdb.Statement]:
+    with duckdb.connect() as connection:
+        try:
+            return connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise _refusal(_located(str(error), sql), "Correct the statement") from None
+
+
+def _located(message: str, sql: str) -> str:
+    """DuckDB's message on one line, with the place that its drawing under the statement points at."""
+    found = _LINE.search(message)
+    text = " ".join(message[: found.start() if found else None].split())
+    if found is None:
+        return text
+    number, excerpt, spaces = int(found[1]), found[2], len(found[3])
+    at = spaces - len(f"LINE {number}: ")
+    if excerpt.startswith("..."):  # a long line is shown in part
+        line = sql.split("\n")[number - 1] if number <= sql.count("\n") + 1 else ""
+        at += max(0, line.find(excerpt.removeprefix("...").removesuffix("..."))) - 3
+    return f"{text} (line {number}, column {at + 1})"
+
+
+def _refusal(problem: str, remedy: str) -> SourceError:
+    return SourceError("run", "the query", problem.rstrip("."), remedy)
