@@ -28,6 +28,8 @@ from cdc.source.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
 _CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
+_KEEPS_COLUMNS = {6, 7, 8, 9, 10, 11}
+"""Of DuckDB's AlterTableType: default, foreign key, not null, comment, constraint."""
 
 
 class Lost(Exception):
@@ -214,13 +216,23 @@ class Tail:
                     use, used = payload, frames.used_table(payload)
                     own_use = payload if used == self._table else own_use
             elif kind in _CATALOG_CHANGES:
-                if frames.may_concern(payload, self._table):
+                if self._concerns_its_rows(kind, payload):
                     raise Lost("the table was altered or dropped")
             elif used == self._table and kind == frames.ROW_GROUPS:
                 raise Lost("a bulk load left its rows in the file")
             elif used == self._table and kind in _ROW_CHANGES:
                 own.append(payload)
         return own_use, own
+
+    def _concerns_its_rows(self, kind: int, payload: bytes) -> bool:
+        """Whether a change of the catalog may drop this table or give it other columns.
+
+        A foreign key to a table alters it, and names both: its rows stay as they are.
+        """
+        if kind == frames.ALTER:
+            altered, change = frames.altered_table(payload)
+            return altered == self._table and change not in _KEEPS_COLUMNS
+        return frames.may_concern(payload, self._table)
 
     def _begin(self, position: Position) -> None:
         """Start a mirror over the file as its newest checkpoint left it, which `position` must follow."""
