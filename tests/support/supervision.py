@@ -114,7 +114,8 @@ class Supervision:
         return self.pid(name)
 
     def log(self, name: str = "writer") -> str:
-        return (self.directory / f"{name}.log").read_text()
+        path = self.directory / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
     def own_log(self) -> str:
         return (self.directory / "supervisor.log").read_text()

@@ -30,8 +30,8 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 def test_a_spawned_process_leads_its_own_session_and_carries_its_mark(tree: Tree, tmp_path: Path) -> None:
     pid = tree.identity.pid
     assert os.getsid(pid) == pid
-    assert psutil.Process(pid).environ()[process.MARK] == f"writer:{tmp_path}"
     wait_until(lambda: (tmp_path / "log").read_text() == "up\n", "its output is in its log")
+    assert psutil.Process(pid).environ()[process.MARK] == f"writer:{tmp_path}"
 
 
 def test_a_pid_that_was_used_again_is_not_the_process(tree: Tree) -> None:
@@ -63,7 +63,8 @@ def test_a_suspended_process_is_in_trouble(tree: Tree) -> None:
 
 
 def test_a_start_whose_pid_was_never_recorded_is_found_by_its_mark(tree: Tree, tmp_path: Path) -> None:
-    assert find_marked(f"writer:{tmp_path}") == tree.identity
+    # the kernel shows a new program's environment a moment after it started it
+    wait_until(lambda: find_marked(f"writer:{tmp_path}") == tree.identity, "it is found")
     assert find_marked(f"writer:{tmp_path}/another") is None
     kill_marked(f"writer:{tmp_path}")
     wait_until(tree.poll, "it was killed")
