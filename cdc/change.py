@@ -124,6 +124,22 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """When the rows of a group may be delivered: together, once the group is complete. [F8]"""
+
+    group: str
+    """The column whose equal values make a group; rows without a value are of none."""
+    condition: str
+    """A SQL aggregate over a group's waiting rows, from the configuration: true when it is complete."""
+    max_age_seconds: float
+    """After it a group is delivered as it is,"""
+    max_rows: int
+    """and so is the oldest one while more rows,"""
+    max_bytes: int
+    """or bytes of Arrow buffers, wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class TablePlan:
     """What to replicate of one table, resolved from the configuration and the source's schema.
 
@@ -141,6 +157,7 @@ class TablePlan:
     """A SQL condition over the table's columns, from the configuration."""
     overlap: str = "0"
     """How far each read goes back, in the watermark's unit: a count for numbers, `5s`-like for times."""
+    completion: Completion | None = None
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -155,15 +172,15 @@ class Batch:
     `deleted` is a Boolean array of the same length, or None when no row is a deletion. `mark` is where the
     table stands once this batch is delivered: never behind the mark it was read after, and None when the
     batch holds only rows that do not move it. `position` is how far the source's history is delivered with
-    it: every change up to there is in this batch or before it. `seen_at` is when the change was noticed
-    (monotonic seconds).
+    it: every change up to there is in this batch or before it; None for rows that were read long ago.
+    `seen_at` is when the change was noticed (monotonic seconds).
     """
 
     plan: TablePlan
     rows: pa.RecordBatch
     versions: pa.UInt64Array
     mark: Mark | None
-    position: Position
+    position: Position | None
     seen_at: float
     deleted: pa.BooleanArray | None = None
 
@@ -227,6 +244,43 @@ class FailedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRows:
+    """Rows of one group that wait for it to be complete, as they are stored."""
+
+    group: str
+    since: float
+    """When the group's first row came, seconds since 1970."""
+    rows: int
+    payload: bytes
+    """An Arrow IPC stream: the plan's columns, then each row's version as UInt64."""
+    schema_version: str
+    """Of the plan they were read by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a delivery changes among the held rows, in the transaction that moves the mark past them."""
+
+    parked: tuple[HeldRows, ...] = ()
+    released: tuple[str, ...] = ()
+    """Groups whose rows stored so far are no longer held: delivered, or parked anew."""
+    delivered: tuple[str, ...] = ()
+    """Groups delivered, to be remembered: a later change of one of their rows waits for nothing."""
+    forgotten: tuple[str, ...] = ()
+    """Groups delivered long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that is stored of a table's held rows."""
+
+    rows: tuple[HeldRows, ...] = ()
+    """In the order they were parked."""
+    delivered: tuple[tuple[str, float], ...] = ()
+    """The groups remembered, each with when it was delivered in seconds since 1970, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A batch as one block, whole, ready to send; `rejected` rows are not in it."""
 
@@ -261,9 +315,11 @@ class Decision:
     """None: the mark stays where it is."""
     rows: int
     bytes: int
-    position: Position
+    position: Position | None
+    """None: it stays where it is."""
     schema_version: str
     failed: tuple[FailedRow, ...] = field(default=())
+    holding: Holding = Holding()
 
 
 def schema_version(plan: TablePlan) -> str:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from cdc.change import Decision, Mark, Position, Progress, TableId, TablePlan
+from cdc.change import Held as HeldGroups
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.watermark import held
 from cdc.watermark.database import Database
 from cdc.watermark.failed import FailedRecord, FailedRows
 from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
@@ -160,13 +162,18 @@ class BoundMarks:
                     "mark": None if decision.mark is None else decision.mark.to_json(),
                     "rows": decision.rows,
                     "bytes": decision.bytes,
-                    "position": str(decision.position),
+                    "position": None if decision.position is None else str(decision.position),
                     "schema_version": decision.schema_version,
                     "now": now,
                 },
             )
             if decision.failed:
                 self._failed.add(connection, self._lease.source, table, decision.failed, now)
+            held.store(connection, self._lease.source, table, decision.holding, now)
+
+    def held(self, table: TableId) -> HeldGroups:
+        """The table's rows that wait for their group to be complete, as they were committed. [F8]"""
+        return held.load(self._database, self._lease.source, table)
 
     def due(self, table: TableId, limit: int) -> Sequence[FailedRecord]:
         """Failed rows of this table whose next attempt is due, the longest due first."""
@@ -318,7 +325,7 @@ _COMMIT = """
         rows = rows + excluded.rows,
         bytes = bytes + excluded.bytes,
         batches = batches + 1,
-        position = excluded.position,
+        position = coalesce(excluded.position, position),
         schema_version = excluded.schema_version,
         updated_at = excluded.updated_at
 """

@@ -69,11 +69,37 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX failed_rows_due ON failed_rows (source, schema_name, table_name, due_at)",
     ),
+    (
+        """
+        CREATE TABLE held_rows (
+            id INTEGER PRIMARY KEY,
+            source TEXT NOT NULL,
+            schema_name TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            group_key TEXT NOT NULL,
+            since REAL NOT NULL,          -- when the group's first row came
+            rows INTEGER NOT NULL,
+            payload BLOB NOT NULL,        -- Arrow IPC stream of them, with their versions
+            schema_version TEXT NOT NULL
+        ) STRICT
+        """,
+        "CREATE INDEX held_rows_group ON held_rows (source, schema_name, table_name, group_key)",
+        """
+        CREATE TABLE delivered_groups (   -- lately: their later rows do not wait
+            source TEXT NOT NULL,
+            schema_name TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            group_key TEXT NOT NULL,
+            at REAL NOT NULL,
+            PRIMARY KEY (source, schema_name, table_name, group_key)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 
 VERSION = len(MIGRATIONS)
 
-_TABLES = ("sources", "tables", "schema_versions", "failed_rows")
+_TABLES = ("sources", "tables", "schema_versions", "failed_rows", "held_rows", "delivered_groups")
 
 
 def check_version(connection: sqlite3.Connection, subject: str) -> int:
