@@ -97,7 +97,11 @@ def write(answer: Answer, form: Format, out: IO[bytes], connection: duckdb.DuckD
 
 def show_table(answer: Answer, connection: duckdb.DuckDBPyConnection, out: Console | None = None) -> None:
     """Draw `answer`, with each column's type, on a terminal; plain columns where another program reads."""
+    out = out or console()
     reader = answer.reader()
+    if reader.schema.names == ["explain_key", "explain_value"]:  # a drawing already
+        out.print(*(text for batch in reader for text in batch.column(1).to_pylist()), markup=False)
+        return
     types = [str(kind) for kind in connection.from_arrow(reader.schema.empty_table()).types]
     names = reader.schema.names
     numbers = [pa.types.is_decimal(kind) or _is_number(kind) for kind in reader.schema.types]
@@ -106,7 +110,6 @@ def show_table(answer: Answer, connection: duckdb.DuckDBPyConnection, out: Conso
         for batch in reader
         for row in zip(*(c.to_pylist() for c in texts(connection, batch).columns), strict=True)
     ]
-    out = out or console()
     if not out.is_terminal:
         cells = [[("NULL" if value is None else shown(value)) for value in row] for row in rows]
         right = [name for name, number in zip(names, numbers, strict=True) if number]
@@ -170,9 +173,11 @@ def _objects(answer: Answer, connection: duckdb.DuckDBPyConnection) -> Iterator[
             text = f"to_json(CAST({value} AS VARCHAR))"
             value = f"CASE WHEN isfinite({value}) THEN to_json({value}) ELSE {text} END"
         members.append(f"{literal(name)}: {value}")
-    found = relation.project(f"CAST(to_json({{{', '.join(members)}}}) AS BLOB) AS j").to_arrow_reader(10_000)
+    found = relation.project(f"CAST(to_json({{{', '.join(members)}}}) AS VARCHAR) AS j").to_arrow_reader(
+        10_000
+    )
     for batch in found:
-        yield from batch.column(0).to_pylist()
+        yield from batch.column(0).cast(pa.binary()).to_pylist()
 
 
 def _arrow(answer: Answer, out: IO[bytes], connection: duckdb.DuckDBPyConnection) -> None:  # noqa: ARG001

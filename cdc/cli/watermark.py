@@ -38,10 +38,13 @@ AnyTable = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    from cdc.cli.rebuild import rebuild
+
     commands = typer.Typer(no_args_is_help=True, help="Show or move the marks: how far tables are delivered.")
     commands.command("list")(list_marks)
     commands.command("set")(set_mark)
     commands.command("reset")(reset)
+    commands.command("rebuild")(rebuild)
     app.add_typer(commands, name="watermark")
     app.command("resync")(resync)
 

@@ -106,12 +106,12 @@ def apply_reset(store: Store, changes: list[Change]) -> None:
 def rebuild(
     directory: Path,
     source: str,
-    marks: Mapping[TableId, Mark],
+    marks: Mapping[TableId, Mark | None],
     *,
     failed_table: str = "failed_syncs",
     clock: Clock | None = None,
 ) -> Rebuilt:
-    """Set the marks of `source` to those found in the target; a store is made where none can be used.
+    """Set the marks of `source` to those found in the target (None: every row is sent again); a store is made where none can be used.
 
     A damaged store is kept aside, and the failed rows that can still be read in it are taken over.
 
