@@ -111,7 +111,9 @@ def rebuild(
     failed_table: str = "failed_syncs",
     clock: Clock | None = None,
 ) -> Rebuilt:
-    """Set the marks of `source` to those found in the target (None: every row is sent again); a store is made where none can be used.
+    """Set the marks of `source` to those found in the target; a store is made where none can be used.
+
+    None is no mark: every row is sent again.
 
     A damaged store is kept aside, and the failed rows that can still be read in it are taken over.
 
