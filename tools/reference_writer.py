@@ -401,7 +401,7 @@ class Desk:
         """
         with contextlib.ExitStack() as stack:
             path = self._commit_log
-            log = stack.enter_context(path.open("a", encoding="utf-8")) if path else None
+            log = stack.enter_context(path.open("a", 1, encoding="utf-8")) if path else None
             for trader in self._traders:
                 thread = threading.Thread(target=self._trade, args=(trader, log))
                 thread.start()

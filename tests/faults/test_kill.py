@@ -1,0 +1,76 @@
+"""kill -9 and SIGTERM at each step of the cycle: a restart resumes, nothing lost, nothing twice. [R3, R8]"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cdc.errors import ExitCode
+from tests.support.clickhouse import ClickHouseServer
+from tests.support.dying import STEPS
+from tests.support.faults import Rig
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def rig(_clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    _clickhouse.ensure()
+    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
+    with Rig(tmp_path_factory.mktemp("kill"), url, _clickhouse.query) as rig:
+        rig.write()
+        yield rig
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_after_kill_9_at_a_step_a_restart_leaves_nothing_out_and_nothing_twice(rig: Rig, step: str) -> None:
+    with rig.replicate(die_at=step, die_on=2) as dying:
+        assert dying.wait() == -9
+    began = time.monotonic()
+    with rig.replicate() as replica:
+        rig.recover()
+        recovery = time.monotonic() - began
+        rig.settle(f"kill -9 {step}", recovery, "the process is gone; its restart says nothing")
+        assert replica.stop() == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_sigterm_at_a_step_ends_in_order_and_a_restart_goes_on(rig: Rig, step: str) -> None:
+    with rig.replicate(die_at=step, die_by="TERM", die_on=2) as dying:
+        assert dying.wait() == 0
+        assert rig.status()["state"] == "stopped"
+    began = time.monotonic()
+    with rig.replicate() as replica:
+        rig.recover()
+        recovery = time.monotonic() - began
+        rig.settle(f"SIGTERM {step}", recovery, "state: stopped")
+        assert replica.stop() == 0
+
+
+def test_a_second_replicator_is_refused_and_harms_nothing(rig: Rig) -> None:
+    with rig.replicate() as first:
+        rig.recover()
+        before = rig.status()["pid"]
+        with rig.replicate() as second:
+            assert second.wait() == ExitCode.HELD.value
+            message = second.messages()[-1]
+            assert f"held by process {first.process.pid}" in message
+        rig.recover()
+        assert rig.status()["pid"] == before == first.process.pid
+        rig.settle("two replicators on one source", 0.0, message)
+
+
+def test_a_standby_takes_over_within_ten_seconds(rig: Rig) -> None:
+    with rig.replicate() as first:
+        rig.recover()
+        with rig.replicate("--standby") as second:
+            wait_until(lambda: second.process.poll() is None and rig.recover() >= 0, "the first works on")
+            assert rig.status()["pid"] == first.process.pid
+            first.kill()
+            began = time.monotonic()
+            wait_until(lambda: rig.status()["pid"] == second.process.pid, "the standby to take over", 10.0)
+            rig.recover()
+            took = time.monotonic() - began
+            assert took < 10.0
+            rig.settle("the active replicator killed, a standby there", took, "none: the standby goes on")

@@ -1,0 +1,135 @@
+"""`cdc` that ends itself at a named step of its cycle: `python -m tests.support.dying --config FILE run`.
+
+The step is named by CDC_DIE_AT, the signal by CDC_DIE_BY (KILL or TERM), and CDC_DIE_ON says the how manieth
+time the step is reached. The steps are taken at the replicator's ports, so the product knows nothing of this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, Position, TablePlan
+from cdc.cli import main, run
+from cdc.replicator.ports import TableReader, TargetTable
+from cdc.target.native import NativeBlock
+from cdc.watermark import Store
+
+STEPS = (
+    "after read",
+    "after encode",
+    "before send",
+    "mid-send",
+    "after send",
+    "in commit",
+    "after commit",
+)
+
+_AT = os.environ.get("CDC_DIE_AT", "")
+_BY = signal.Signals[f"SIG{os.environ.get('CDC_DIE_BY', 'KILL')}"]
+_lock = threading.Lock()
+_left = int(os.environ.get("CDC_DIE_ON", "1"))
+
+
+def reach(step: str) -> None:
+    """Die here, if this is the step and the time."""
+    global _left
+    if step != _AT:
+        return
+    with _lock:
+        _left -= 1
+        due = _left == 0
+    if due:
+        os.kill(os.getpid(), _BY)
+
+
+class _Wrapped:
+    """Whatever is not wrapped goes through."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Source(_Wrapped):
+    def open(self, plan: TablePlan, since: Position | None = None) -> TableReader:
+        return _Reader(self._inner.open(plan, since))
+
+
+class _Reader(_Wrapped):
+    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+        for batch in self._inner.read(after, limits):
+            reach("after read")
+            yield batch
+
+
+class _Target(_Wrapped):
+    def open(self, plan: TablePlan) -> TargetTable:
+        return _Table(self._inner.open(plan))
+
+
+class _Table(_Wrapped):
+    def encode(self, batch: Batch) -> Encoded:
+        encoded: Encoded = self._inner.encode(batch)
+        reach("after encode")
+        block = encoded.block
+        assert isinstance(block, NativeBlock)
+        if _AT == "mid-send":
+            block = _CutBlock(*(getattr(block, each.name) for each in fields(block)))
+        return replace(encoded, block=block)
+
+    def send(self, encoded: Encoded) -> None:
+        reach("before send")
+        self._inner.send(encoded)
+        reach("after send")
+
+
+class _CutBlock(NativeBlock):
+    """A block that is asked for its second half while the first is on its way."""
+
+    def body(self, revision: int = 0) -> Any:
+        pieces = super().body(revision)
+        yield from pieces[: len(pieces) // 2]
+        reach("mid-send")
+        yield from pieces[len(pieces) // 2 :]
+
+
+class _Marks(_Wrapped):
+    def commit(self, decision: Decision) -> None:
+        if _AT == "in commit":
+            decision = replace(decision, failed=_Inside(decision.failed))
+        self._inner.commit(decision)
+        reach("after commit")
+
+
+class _Inside(tuple[FailedRow, ...]):
+    """Failed rows that are asked for between two statements of the transaction."""
+
+    def __bool__(self) -> bool:
+        return True  # so that they are asked for when there are none
+
+    def __iter__(self) -> Iterator[FailedRow]:
+        reach("in commit")
+        return super().__iter__()
+
+
+def _wrap() -> None:
+    _wrap_results(run, "source_of", _Source)
+    _wrap_results(run, "target_of", _Target)
+    _wrap_results(Store, "bind", _Marks)
+
+
+def _wrap_results(where: Any, name: str, wrapper: type[_Wrapped]) -> None:
+    made = getattr(where, name)
+    setattr(where, name, lambda *given, **named: wrapper(made(*given, **named)))
+
+
+if __name__ == "__main__":
+    _wrap()
+    main()

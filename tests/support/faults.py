@@ -1,0 +1,356 @@
+"""A whole installation to break: a live writer, `cdc run`, a real ClickHouse, and what is asked of them then.
+
+Each fault ends with `Rig.settle`: the writer is frozen, and source and target must become equal. What was
+seen goes into a table, a line of JSON each, in the file that CDC_FAULT_TABLE names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from cdc.change import TablePlan
+from cdc.cli.compare import Comparer, Span, again
+from cdc.cli.digest import RowHasher
+from cdc.cli.wiring import plans_of
+from cdc.config import Settings, load
+from cdc.config.endpoint import parse_endpoint
+from cdc.errors import CdcError
+from cdc.source import open_source
+from cdc.target import TargetOptions, open_target
+from tests.support.reference_writer import WriterProcess, running_writer
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+TABLES = """
+[[tables]]
+name = "trades"
+watermark = "updated_at"
+version = "updated_at"
+[[tables]]
+name = "brokers"
+watermark = "updated_at"
+version = "updated_at"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One line of the table. Rows are of all tables."""
+
+    fault: str
+    lost: int
+    """Rows whose newest state is not in the target, once it had time to get there."""
+    duplicated: int
+    """Rows there twice under FINAL."""
+    duplicates_before_final: int
+    """The same state of a row there more than once, and not yet merged."""
+    recovery_seconds: float
+    """From the end of the fault until all was there that was committed by then."""
+    message: str
+    """What a person saw."""
+
+
+def record(outcome: Outcome) -> None:
+    if path := os.environ.get("CDC_FAULT_TABLE"):
+        with open(path, "a", encoding="utf-8") as table:
+            table.write(json.dumps(asdict(outcome)) + "\n")
+
+
+class Replica:
+    """A `cdc run` process. A context manager; it is killed at the end if it still runs."""
+
+    def __init__(
+        self, config: Path, *arguments: str, die_at: str = "", die_by: str = "KILL", die_on: int = 1
+    ) -> None:
+        module = "tests.support.dying" if die_at else "cdc"
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DUCKDB_", "CLICKHOUSE_"))
+        }
+        environment |= {"CDC_DIE_AT": die_at, "CDC_DIE_BY": die_by, "CDC_DIE_ON": str(die_on)}
+        self.config = config
+        self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, "--config", str(config), "run", *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def messages(self) -> list[str]:
+        """What a person would notice in the log: warnings and errors, and the last word of the process."""
+        found = []
+        for line in self.log.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                found.append(line)
+                continue
+            if event.get("level") in ("warning", "error", "critical"):
+                found.append(str(event.get("error") or event["event"]))
+        return found
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=20)
+
+    def stop(self) -> int:
+        """Ask it to end, as a service manager does; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, seconds: float = 20.0) -> int:
+        return self.process.wait(timeout=seconds)
+
+
+class Rig:
+    """One source with its writer, one target, and what is between them. A context manager."""
+
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        query: Callable[[str], str],
+        *,
+        through: str | None = None,
+        rate: int = 200,
+        more: str = "",
+        tables: str = TABLES,
+    ) -> None:
+        """
+        Args:
+            url: of the target, for the comparison; `through`: for the replicator.
+            query: asks the target round our code.
+            more: lines of the configuration.
+        """
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.source = directory / "trades.duckdb"
+        self.database = f"faults_{os.getpid()}_{time.monotonic_ns()}"
+        self._url = url
+        self._query = query
+        self._rate = rate
+        self._stack = ExitStack()
+        self._writer: WriterProcess | None = None
+        self._replica: Replica | None = None
+        self.config = directory / "cdc.toml"
+        self.write_config(through or url, more, tables)
+
+    def __enter__(self) -> Self:
+        self._query(f"CREATE DATABASE {self.database}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._replica is not None:
+            self._replica.kill()
+        self._stack.close()
+        with suppress(Exception):  # the server may be what the test broke
+            self._query(f"DROP DATABASE {self.database}")
+
+    def write_config(self, endpoint: str, more: str = "", tables: str = TABLES) -> None:
+        self.config.write_text(
+            f"""
+[database]
+path = "{self.source}"
+[logging]
+log_format = "json"
+[sync]
+clickhouse_endpoint = "{endpoint}"
+[error_handling]
+retry_first_ms = 100
+retry_first_attempts = 2
+retry_backoff_sec = [1, 30]
+breaker_open_sec = 1
+halted_sec = 0.5
+[target]
+database = "{self.database}"
+auto_create = true
+connect_timeout_sec = 2
+send_timeout_sec = 2
+receive_timeout_sec = 2
+[metrics]
+port = 0
+[alerts]
+rows_per_second = 0
+{more}
+{tables}
+"""
+        )
+
+    # Its parts
+
+    def write(self, *options: object) -> WriterProcess:
+        """Start the writer; `writer` is it from now on."""
+        log = self.directory / "commits.log"
+        given = ("--rate", self._rate, "--rows-per-commit", 20, "--commit-log", log, *options)
+        self._writer = self._stack.enter_context(running_writer(self.source, *given))
+        self._writer.wait_for_rows(40)
+        return self._writer
+
+    @property
+    def writer(self) -> WriterProcess:
+        assert self._writer is not None
+        return self._writer
+
+    def replicate(self, *arguments: str, die_at: str = "", die_by: str = "KILL", die_on: int = 1) -> Replica:
+        """Start a replicator; `replica` is it from now on."""
+        made = Replica(self.config, *arguments, die_at=die_at, die_by=die_by, die_on=die_on)
+        self._replica = self._stack.enter_context(made)
+        return made
+
+    @property
+    def replica(self) -> Replica:
+        assert self._replica is not None
+        return self._replica
+
+    @contextmanager
+    def writer_frozen(self) -> Iterator[None]:
+        """Nothing is committed meanwhile; the writer keeps its lock."""
+        if self._writer is None or self._writer.process.poll() is not None:
+            yield
+            return
+        process = psutil.Process(self._writer.process.pid)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    # What is asked of them
+
+    def query(self, sql: str) -> str:
+        return self._query(sql.replace("DB", self.database))
+
+    def committed(self) -> int:
+        """The newest trade that the writer has committed."""
+        *_, last = (self.directory / "commits.log").read_text().splitlines()
+        return int(last.split()[0])
+
+    def arrived(self) -> int:
+        """The newest trade that is in the target; 0 while that cannot be told."""
+        try:
+            return int(self.query("SELECT max(seq) FROM DB.trades") or 0)
+        except (AssertionError, RuntimeError, OSError):
+            return 0
+
+    def recover(self, seconds: float = 30.0) -> float:
+        """Wait until all is in the target that is committed now; the seconds it took."""
+        began, wanted = time.monotonic(), self.committed()
+        wait_until(lambda: self.arrived() >= wanted, f"trade {wanted} to arrive", seconds)
+        return time.monotonic() - began
+
+    def status(self) -> dict[str, Any]:
+        """The status file; empty where there is none."""
+        try:
+            found: dict[str, Any] = json.loads(
+                (self.directory / "trades.duckdb.cdc/status.json").read_bytes()
+            )
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def said(self, seconds: float = 10.0) -> str:
+        """What the status tells of trouble, as soon as it does."""
+        found: list[str] = []
+
+        def told() -> bool:
+            status = self.status()
+            found[:] = [each["error"] for each in status.get("tables", ()) if each["error"]]
+            found.extend(each["message"] for each in status.get("alerts", ()))
+            return bool(found)
+
+        wait_until(told, "the status to tell of trouble", seconds)
+        return found[0]
+
+    def differences(self) -> int:
+        """Rows of all tables that the target has not, has otherwise, or has and the source has not."""
+        settings = self.settings()
+        total = 0
+        with (
+            RowHasher() as hasher,
+            open_source(self.source, tailing=False) as source,
+            open_target([parse_endpoint(self._url)], TargetOptions(database=self.database)) as target,
+        ):
+            for plan in again(lambda: plans_of(settings, source).plans):
+                total += len(Comparer(plan, source, target, hasher).differences(Span()))
+        return total
+
+    def settings(self) -> Settings:
+        return load(self.config, {})
+
+    def plan(self, table: str = "trades") -> TablePlan:
+        with open_source(self.source, tailing=False) as source:
+            return next(each for each in plans_of(self.settings(), source).plans if each.table.name == table)
+
+    def settle(
+        self,
+        fault: str,
+        recovery_seconds: float,
+        message: str,
+        *,
+        tables: Sequence[str] = ("trades", "brokers"),
+    ) -> Outcome:
+        """Wait until source and target are equal, and record what was seen.
+
+        Raises:
+            AssertionError: they do not become equal.
+        """
+        left = [-1]
+
+        def equal() -> bool:
+            try:
+                left[0] = self.differences()
+            except CdcError as error:
+                left[0] = -1
+                self._last_error = str(error)
+            return left[0] == 0
+
+        with self.writer_frozen():
+            with suppress(AssertionError):
+                wait_until(equal, "source and target to be equal", 20.0)
+            keys = {"trades": "trade_id", "brokers": "broker_id"}
+            twice = before = 0
+            for table in tables:
+                key = keys.get(table, "id")
+                count = f"SELECT count() - uniqExact({key}) FROM DB.{table} FINAL"
+                twice += int(self.query(count))
+                before += int(self.query(f"SELECT count() - uniqExact({key}, _cdc_version) FROM DB.{table}"))
+        outcome = Outcome(fault, left[0], twice, before, round(recovery_seconds, 2), message)
+        record(outcome)
+        assert (outcome.lost, outcome.duplicated) == (0, 0), f"{outcome}\n{self._told()}"
+        return outcome
+
+    def _told(self) -> str:
+        return "\n".join(self.replica.messages()[-10:]) + getattr(self, "_last_error", "")
