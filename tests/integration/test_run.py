@@ -158,7 +158,7 @@ def test_a_stop_signal_ends_the_process_in_order_and_a_restart_goes_on(place: Pl
         writer.wait_for_rows(100)
         for rows in (100, 600):
             with place.replicator() as replicator:
-                place.wait_for_rows(rows)
+                place.wait_for_rows(rows, replicator)
                 assert stop(replicator) == 0
             status = place.status()
             assert status is not None
