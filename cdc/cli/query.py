@@ -110,12 +110,10 @@ class _Refused(Exception):
 def _collect(
     source: DuckDbSource, sql: str, answer: Answer, limit: int | None, timeout: float | None
 ) -> None:
-    from cdc.cli.statement import sql_error
-
     timer = _Timer(timeout)
     for attempt in range(1, TRIES + 1):
         try:
-            with source.snapshot() as snapshot, timer.running(snapshot):
+            with source.snapshot() as snapshot, timer.running(snapshot), _judged(sql, snapshot, timer):
                 answer.collect(snapshot.query(sql), limit)
             return
         except SnapshotSuperseded as error:
@@ -126,16 +124,26 @@ def _collect(
                     f"each of {TRIES} snapshots was superseded by a checkpoint before the query ended",
                     "Ask for less at once, or raise the writer's checkpoint_threshold",
                 ) from error
-        except SourceError as error:
-            if timer.expired:
-                problem = f"it did not end within {timeout:g} s"
-                raise _Refused(
-                    SourceError("run", "the query", problem, "Raise --timeout, or ask for less")
-                ) from None
-            refusal = sql_error(sql, error)
-            if refusal is None:
-                raise
+
+
+@contextmanager
+def _judged(sql: str, snapshot: Snapshot, timer: _Timer) -> Iterator[None]:
+    """Tell what the query is guilty of from what the file is.
+
+    Raises:
+        _Refused: the query is wrong, or its time is over.
+    """
+    from cdc.cli.statement import sql_error
+
+    try:
+        yield
+    except SourceError as error:
+        refusal = timer.refusal()
+        if refusal is None and not isinstance(error, SnapshotSuperseded):
+            refusal = sql_error(sql, error, snapshot.cursor)
+        if refusal is not None:
             raise _Refused(refusal) from None
+        raise
 
 
 class _Timer:
@@ -145,8 +153,16 @@ class _Timer:
         from cdc.clock import SystemClock
 
         self._clock = SystemClock()
+        self._seconds = seconds
         self._deadline = None if seconds is None else self._clock.monotonic() + seconds
-        self.expired = False
+        self._expired = False
+
+    def refusal(self) -> SourceError | None:
+        """The error that the end of the time is, once it is over."""
+        if not self._expired:
+            return None
+        problem = f"it did not end within {self._seconds:g} s"
+        return SourceError("run", "the query", problem, "Raise --timeout, or ask for less")
 
     @contextmanager
     def running(self, snapshot: Snapshot) -> Iterator[None]:
@@ -155,7 +171,7 @@ class _Timer:
             return
 
         def interrupt() -> None:
-            self.expired = True
+            self._expired = True
             snapshot.cursor.interrupt()
 
         timer = threading.Timer(max(0.0, self._deadline - self._clock.monotonic()), interrupt)

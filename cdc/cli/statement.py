@@ -50,12 +50,22 @@ def checked(sql: str) -> str:
     return sql.strip().rstrip(";").rstrip()
 
 
-def sql_error(sql: str, error: SourceError) -> SourceError | None:
-    """What is wrong with `sql`, and where, if `error` came from that; None: the file is at fault."""
+def sql_error(sql: str, error: SourceError, connection: duckdb.DuckDBPyConnection) -> SourceError | None:
+    """What is wrong with `sql`, and where, if `error` came from that; None: the file is at fault.
+
+    `connection` is the one that refused: a relation's error does not say where, an EXPLAIN's does.
+    """
     cause = error.__context__
     if not isinstance(cause, _OF_THE_QUERY):
         return None
-    return _refusal(_located(str(cause), sql), error.remedy)
+    message = str(cause)
+    if _LINE.search(message) is None:
+        try:
+            connection.execute(f"EXPLAIN\n{sql}")
+        except duckdb.Error as explained:
+            if type(explained) is type(cause):
+                return _refusal(_located(str(explained), sql, skipped=1), error.remedy)
+    return _refusal(_located(message, sql), error.remedy)
 
 
 def on_current_rows(sql: str, database: str, views: Sequence[str]) -> str:
@@ -80,16 +90,18 @@ def _parsed(sql: str) -> list[duckdb.Statement]:
             raise _refusal(_located(str(error), sql), "Correct the statement") from None
 
 
-def _located(message: str, sql: str) -> str:
-    """DuckDB's message on one line, with the place that its drawing under the statement points at."""
+def _located(message: str, sql: str, *, skipped: int = 0) -> str:
+    """DuckDB's message on one line, with the place that its drawing under the statement points at; the
+    statement was given to it after `skipped` lines."""
     found = _LINE.search(message)
     text = " ".join(message[: found.start() if found else None].split())
     if found is None:
         return text
     number, excerpt, spaces = int(found[1]), found[2], len(found[3])
     at = spaces - len(f"LINE {number}: ")
+    number -= skipped
     if excerpt.startswith("..."):  # a long line is shown in part
-        line = sql.split("\n")[number - 1] if number <= sql.count("\n") + 1 else ""
+        line = sql.split("\n")[number - 1]
         at += max(0, line.find(excerpt.removeprefix("...").removesuffix("..."))) - 3
     return f"{text} (line {number}, column {at + 1})"
 
