@@ -1,4 +1,4 @@
-"""Which rows of a table lie between two watermarks? The SELECT behind `cdc verify`."""
+"""Which rows of a table lie between two watermarks, and how far does it reach? For verify and rebuild."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def select_range(
     codecs: tuple[ColumnCodec, ...],
     low: str | None,
     high: str | None,
+    *,
+    ordered: bool = True,
 ) -> str:
-    """A SELECT of the plan's columns, for `low <= watermark < high`, by watermark and key.
+    """A SELECT of the plan's columns, for `low <= watermark < high`; by watermark and key if `ordered`.
 
     Raises:
         TargetError: the watermark is held as something that has another order than in the source.
@@ -35,8 +37,42 @@ def select_range(
     order = [f"{_ordered(mark)} NULLS FIRST", *(_ordered(held[name]) for name in plan.key)]
     return (
         f"SELECT {columns} FROM {definition.qualified} FINAL "  # noqa: S608 - all of it quoted
-        f"WHERE {' AND '.join(terms)} ORDER BY {', '.join(order)}"
+        f"WHERE {' AND '.join(terms)}" + (f" ORDER BY {', '.join(order)}" if ordered else "")
     )
+
+
+def select_maximum(
+    plan: TablePlan,
+    definition: TableDefinition,
+    codecs: tuple[ColumnCodec, ...],
+    upto: str | None,
+) -> tuple[str, ColumnCodec]:
+    """A SELECT of the greatest watermark up to `upto` in the source's order, deleted rows' too: one row, or
+    none where there is no watermark; and the codec it is read with.
+
+    Raises:
+        TargetError: the watermark is held as something that has another order than in the source.
+    """
+    mark = next(codec for codec in codecs if codec.name == plan.watermark.name)
+    name = quote_identifier(mark.name)
+    _check_order(mark)
+    terms = [f"{name} IS NOT NULL"]
+    if upto is not None:
+        terms.append(f"{_ordered(mark)} <= {_literal(mark, upto)}")
+    return (
+        f"SELECT {name} FROM {definition.qualified} "  # noqa: S608 - all of it quoted
+        f"WHERE {' AND '.join(terms)} ORDER BY {_ordered(mark)} DESC LIMIT 1"
+    ), mark
+
+
+def watermark_text(array: pa.Array) -> str:
+    """The one value of `array`, not NULL, as text that a mark may have, though not in DuckDB's own form."""
+    kind = array.type
+    if isinstance(kind, pa.UuidType):
+        return str(array[0].as_py())
+    if isinstance(kind, pa.OpaqueType):  # HUGEINT and UHUGEINT: sixteen little-endian bytes
+        return str(int.from_bytes(array.storage[0].as_py(), "little", signed=kind.type_name == "hugeint"))
+    return str(array.cast(pa.string())[0].as_py())
 
 
 def _ordered(codec: ColumnCodec) -> str:
@@ -49,20 +85,24 @@ def _literal(codec: ColumnCodec, text: str) -> str:
     """DuckDB's text of a watermark as a literal of the column's type."""
     kind = _plain(codec)
     arrow_type = codec.arrow_type
-    if kind in ("UUID", "String") and not _is_text(arrow_type):
-        if kind == "UUID":
-            return quote_string(text)
-        raise TargetError(
-            "compare",
-            f"column {codec.name!r} by ranges",
-            f"{arrow_type} is held as text, which sorts in another way",
-            "Verify the whole table instead of ranges",
-        )
+    _check_order(codec)
+    if kind == "UUID":
+        return quote_string(text)
     if pa.types.is_timestamp(arrow_type) or pa.types.is_time(arrow_type):
         if kind.startswith(("Int", "UInt")):  # ticks
             return str(pa.array([text]).cast(arrow_type).cast(pa.int64())[0].as_py())
         text = text.removesuffix("+00")
     return f"CAST({quote_string(text)} AS {kind})"
+
+
+def _check_order(codec: ColumnCodec) -> None:
+    if _plain(codec) == "String" and not _is_text(codec.arrow_type):
+        raise TargetError(
+            "compare",
+            f"column {codec.name!r} by ranges",
+            f"{codec.arrow_type} is held as text, which sorts in another way",
+            "Verify the whole table instead of ranges",
+        )
 
 
 def _plain(codec: ColumnCodec) -> str:
