@@ -26,9 +26,9 @@ import duckdb
 from cdc.change import BatchLimits, TablePlan
 from cdc.clock import SystemClock
 from cdc.config.endpoint import Endpoint, parse_endpoint
+from cdc.replicator.pace import Pace
 from cdc.replicator.plan import resolve
 from cdc.replicator.runner import Replicator
-from cdc.replicator.pace import Pace
 from cdc.source import DuckDbSource, open_source
 from cdc.target import NativeBlock, TargetOptions, open_target
 from cdc.target.quote import quote_identifier, quote_string
