@@ -25,7 +25,7 @@ from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
-from cdc.source import DuckDbSource
+from cdc.source import CompletionRule, DuckDbSource
 from cdc.watermark import BoundMarks, Lease, Store
 
 LOOK_SECONDS = 5.0
@@ -105,6 +105,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             limits=_limits(settings),
             stop=stop,
             plan_again=lambda plan: plan_again(settings, source, plan),
+            rules=CompletionRule,
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
         while not stop.is_set():

@@ -172,6 +172,7 @@ def _drawn(report: Report) -> RenderableType:
         parts.append(Text(f"target      {', '.join(status.targets)}  breaker {status.breaker}"))
         parts.append(_tables(status))
         parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
+        parts += [Text(_held(item, status.updated_at)) for item in status.tables if item.held_rows]
         parts += [Text(f"left out: {item.table}: {item.reason}") for item in status.left_out]
     else:
         parts.append(Text(head))
@@ -207,6 +208,14 @@ def _row(item: TableStatus, now: datetime) -> tuple[str, ...]:
         f"{item.failed_rows:,}",
         _or(item.watermark),
         "-" if item.last_cycle_at is None else f"{_ago((now - item.last_cycle_at).total_seconds())} ago",
+    )
+
+
+def _held(item: TableStatus, now: datetime) -> str:
+    age = 0.0 if item.held_since is None else (now - item.held_since).total_seconds()
+    return (
+        f"{item.table}: {item.held_rows:,} rows of {item.held_groups:,} incomplete groups wait, "
+        f"the oldest for {_ago(age)}"
     )
 
 

@@ -6,10 +6,10 @@ from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.config import Settings
 from cdc.config.settings import Setting
-from cdc.errors import SourceError
+from cdc.errors import ConfigError, SourceError
 from cdc.rate import Rate
-from cdc.replicator.plan import Overlaps, Resolution, resolve, resolve_table
-from cdc.source import DuckDbSource, SourceEvents, open_source
+from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
+from cdc.source import DuckDbSource, SourceEvents, check_completion, open_source
 from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
 from cdc.target.quote import quote_string
 from cdc.watermark import Store, open_store
@@ -83,7 +83,18 @@ def plans_of(settings: Settings, source: DuckDbSource, *, strict: bool = True) -
         ConfigError: a listed table cannot be replicated as the configuration asks.
         SourceError: the source cannot be read.
     """
-    return resolve(settings.tables, settings.defaults, source.tables(), overlaps_of(settings), strict=strict)
+    found = resolve(settings.tables, settings.defaults, source.tables(), overlaps_of(settings), strict=strict)
+    plans, left_out = [], list(found.left_out)
+    for plan in found.plans:
+        try:
+            check_completion(plan)
+        except ConfigError as error:
+            if strict:
+                raise
+            left_out.append(LeftOut(plan.table, str(error), listed=True))
+        else:
+            plans.append(plan)
+    return Resolution(tuple(plans), tuple(left_out))
 
 
 def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> TablePlan:
@@ -96,10 +107,12 @@ def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> Tab
     schemas = source.tables()
     request = next((table for table in settings.tables if table.name in _names(plan)), None)
     if request is not None:
-        return resolve_table(request, settings.defaults, schemas, overlaps_of(settings))
-    for found in resolve((), settings.defaults, schemas, overlaps_of(settings)).plans:
-        if found.table == plan.table:
-            return found
+        found = resolve_table(request, settings.defaults, schemas, overlaps_of(settings))
+        check_completion(found)
+        return found
+    for each in resolve((), settings.defaults, schemas, overlaps_of(settings)).plans:
+        if each.table == plan.table:
+            return each
     raise SourceError(
         "replicate",
         plan.table,

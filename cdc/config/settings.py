@@ -176,6 +176,21 @@ class ErrorHandlingConfig(Section):
     """How long a halted table waits before it is set up again."""
 
 
+class CompletionConfig(Section):
+    """Rows of a group, such as an order's fills, wait until the group is complete."""
+
+    group: Name
+    """The column whose equal values make a group."""
+    condition: Sql
+    """A SQL aggregate over the group's waiting rows that is true when it is complete."""
+    max_age_sec: PositiveSeconds = 60.0
+    """After this long a group is delivered as it is, with an alert."""
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    """No more rows wait; the oldest groups are delivered instead, with an alert."""
+    max_mb: Annotated[int, Field(ge=1, le=4096)] = 64
+    """The same, of their Arrow bytes."""
+
+
 class TableConfig(Section):
     """One table to replicate; what is not given comes from [defaults], [sync] or the source's schema."""
 
@@ -193,6 +208,7 @@ class TableConfig(Section):
     filter: Sql | None = None
     """Only rows for which this SQL condition holds."""
     overlap: Overlap | None = None
+    completion: CompletionConfig | None = None
 
 
 class DefaultsConfig(Section):

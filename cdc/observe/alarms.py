@@ -25,6 +25,7 @@ from cdc.change import TableId
 from cdc.clock import Clock
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError, Meaning, SourceError
+from cdc.replicator.admitted import Early
 from cdc.replicator.ports import Delivered
 
 ATTEMPTS_COUNTED = 100
@@ -48,6 +49,11 @@ TARGET_AWAY = AlertKind(
     "target_away",
     Severity.CRITICAL,
     "Start ClickHouse or open the network path to it; nothing is lost, the rows wait in the source.",
+)
+INCOMPLETE_GROUPS = AlertKind(
+    "incomplete_groups",
+    Severity.WARNING,
+    "See whether the writer lost the end of these groups, or correct the bounds of [tables.completion].",
 )
 TAIL_BROKEN = AlertKind(
     "tail_broken",
@@ -124,6 +130,12 @@ class Alarms:
             self._measure(TARGET_LATENCY, "target", round_trip_seconds * 1000.0)
         if memory_share is not None:
             self._measure(BUFFER_MEMORY, "process", memory_share * 100.0)
+
+    def delivered_early(self, table: TableId, early: Early) -> None:
+        """It stands until none was seen for a while: each is an event, and has no end."""
+        message = f"{early.groups} groups delivered, such as {early.example}: {early.reason}"
+        self.alerts.raise_alert(INCOMPLETE_GROUPS, str(table), message)
+        self.alerts.clear(INCOMPLETE_GROUPS, str(table))
 
     def tail_broken(self, table: TableId, reason: str) -> None:
         """It stands until a restart: nothing here can see that the table was compared."""

@@ -59,6 +59,16 @@ class Metrics:
         self.failed_rows = self._gauge(
             "cdc_failed_rows", "Rows that cannot be loaded and are set aside", "table"
         )
+        self.held_rows = self._gauge(
+            "cdc_held_rows", "Rows that wait for their group to be complete", "table"
+        )
+        self.held_groups = self._gauge("cdc_held_groups", "Groups that are not complete", "table")
+        self.held_since = self._gauge(
+            "cdc_held_oldest_timestamp_seconds", "When the first row of the oldest such group came", "table"
+        )
+        self.incomplete_groups = self._counter(
+            "cdc_incomplete_groups_total", "Groups delivered although they were not complete", "table"
+        )
         self.rows_behind = self._gauge("cdc_rows_behind", "Rows of the source past the watermark", "table")
         self.seconds_behind = self._gauge(
             "cdc_seconds_behind", "0 when caught up, else the lag of the last batch", "table"

@@ -24,6 +24,7 @@ from cdc.observe.alarms import Alarms, Standing
 from cdc.observe.metrics import Metrics, set_or_absent
 from cdc.observe.record import TableRecord, as_number, utc
 from cdc.observe.status import LeftOutTable, StandingAlert, Status, write_status
+from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered
 
@@ -191,7 +192,8 @@ class ReplicationObserver:
             table.bytes += event.bytes
             table.batches += 1
             table.failed_rows += event.failed_rows
-            table.position = str(event.position)
+            if event.position is not None:
+                table.position = str(event.position)
             table.lag_seconds = table.seconds_behind = max(0.0, event.lag_seconds)
             table.error = None
             if event.mark is not None:
@@ -266,6 +268,30 @@ class ReplicationObserver:
             set_or_absent(self._metrics.rows_behind, known.name, None)
             set_or_absent(self._metrics.seconds_behind, known.name, None)
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
+        self._changed()
+
+    def held(self, table: TableId, waiting: Waiting) -> None:
+        with self._lock:
+            known = self._heard(table)
+            known.held_rows, known.held_groups = waiting.rows, waiting.groups
+            known.held_since = waiting.since
+            self._metrics.held_rows.labels(known.name).set(waiting.rows)
+            self._metrics.held_groups.labels(known.name).set(waiting.groups)
+            set_or_absent(self._metrics.held_since, known.name, waiting.since)
+        self._changed()
+
+    def delivered_early(self, table: TableId, early: Early) -> None:
+        self._metrics.incomplete_groups.labels(str(table)).inc(early.groups)
+        with self._lock:
+            self._alarms.delivered_early(table, early)
+        self._log.warning(
+            "incomplete groups delivered",
+            table=str(table),
+            groups=early.groups,
+            rows=early.rows,
+            example=early.example,
+            reason=early.reason,
+        )
         self._changed()
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:

@@ -23,6 +23,9 @@ class TableRecord:
     bytes: int = 0
     batches: int = 0
     failed_rows: int = 0
+    held_rows: int = 0
+    held_groups: int = 0
+    held_since: float | None = None
     most_attempts: int = 0
     retries: int = 0
     lag_seconds: float | None = None
@@ -45,6 +48,9 @@ class TableRecord:
             bytes=self.bytes,
             batches=self.batches,
             failed_rows=self.failed_rows,
+            held_rows=self.held_rows,
+            held_groups=self.held_groups,
+            held_since=None if self.held_since is None else utc(self.held_since),
             retries=self.retries,
             lag_seconds=self.lag_seconds,
             rows_behind=self.rows_behind,

@@ -23,6 +23,8 @@ tables        one object per replicated table:
   position        the place in the source's history that was read, checkpoint:offset, or null
   rows, bytes, batches   acknowledged since this process started
   failed_rows     rows set aside because they cannot be loaded, now
+  held_rows, held_groups   rows that wait for their group to be complete, and the groups, now
+  held_since      when the first row of the oldest such group came, or null
   retries         attempts that failed, since this process started
   lag_seconds     of the last batch: from noticing the change to the acknowledgement; null before the first
   rows_behind     rows past the watermark; null when unknown
@@ -65,6 +67,9 @@ class TableStatus(_Part):
     bytes: int = 0
     batches: int = 0
     failed_rows: int = 0
+    held_rows: int = 0
+    held_groups: int = 0
+    held_since: datetime | None = None
     retries: int = 0
     lag_seconds: float | None = None
     rows_behind: int | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cdc.change import TablePlan
 from cdc.clock import Clock
+from cdc.replicator.admitted import Rules
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace
@@ -34,3 +35,5 @@ class Around:
     stop: threading.Event
     rng: random.Random
     plan_again: Callable[[TablePlan], TablePlan] | None = None
+    rules: Rules | None = None
+    """Makes what evaluates a table's completion condition; None: no plan has one."""

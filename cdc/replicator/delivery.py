@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdc.change import Batch, Decision, Encoded, FailedRow
 from cdc.errors import Meaning, Relief, TargetError
+from cdc.replicator.admitted import Admitted
 from cdc.replicator.around import Around
 from cdc.replicator.ports import Delivered, TargetTable
 from cdc.replicator.pressure import Pressure
@@ -52,10 +53,16 @@ class Delivery:
     def encode(self, batch: Batch) -> tuple[Encoded, float]:
         """The batch as one block, and the seconds it took."""
         started = self._clock.monotonic()
-        return self._target.encode(batch), self._clock.monotonic() - started
+        encoded = self._target.encode(batch) if len(batch) else Encoded(None, 0, 0, "")
+        return encoded, self._clock.monotonic() - started
 
-    def deliver(self, batch: Batch, encoded: Encoded, encode_seconds: float) -> None:
+    def deliver(
+        self, batch: Batch, encoded: Encoded, encode_seconds: float, admitted: Admitted | None = None
+    ) -> None:
         """Send the block, retrying as long as it takes, and commit what was decided.
+
+        Args:
+            admitted: what `batch` is of, where rows wait for their group: stored in the same commit.
 
         Raises:
             Stopped: a stop was asked for while waiting to retry.
@@ -67,6 +74,8 @@ class Delivery:
         failed = self._place(batch, encoded)
         acknowledged = self._clock.monotonic()
         delivered = len(batch) - len(failed)
+        admitted = admitted or Admitted(batch)
+        failed += admitted.failed
         self._around.marks.commit(
             Decision(
                 table=batch.plan.table,
@@ -76,9 +85,14 @@ class Delivery:
                 position=batch.position,
                 schema_version=self._schema_version,
                 failed=failed,
+                holding=admitted.holding,
             )
         )
         self.failed_rows += len(failed)
+        if admitted.early is not None:
+            self._around.observer.delivered_early(batch.plan.table, admitted.early)
+        if admitted.waiting is not None:
+            self._around.observer.held(batch.plan.table, admitted.waiting)
         self._around.observer.delivered(
             Delivered(
                 table=batch.plan.table,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from cdc.change import Batch, Position, TablePlan
+from cdc.change import Batch, TablePlan
 from cdc.replicator.delivery import Delivery
 from cdc.replicator.ports import DueRow, Marks
 
@@ -67,7 +67,7 @@ def _batch(plan: TablePlan, rows: pa.RecordBatch, group: Sequence[DueRow]) -> Ba
         rows=rows,
         versions=pa.array([each.row.version for each in group], pa.uint64()),
         mark=None,
-        position=Position(0, 0),  # they were read long ago; their versions are kept
+        position=None,  # they were read long ago; their versions are kept
         seen_at=0.0,
         deleted=pa.array([each.row.deleted for each in group]) if any(e.row.deleted for e in group) else None,
     )

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from cdc.change import Batch, Encoded
+from cdc.replicator.admitted import Admitted
 from cdc.replicator.delivery import Delivery, Stopped
 
 DEPTH = 1
@@ -25,7 +26,7 @@ class Pipeline:
 
     def __init__(self, delivery: Delivery, name: str) -> None:
         self._delivery = delivery
-        self._queue: queue.Queue[tuple[Batch, Encoded, float] | None] = queue.Queue(DEPTH)
+        self._queue: queue.Queue[tuple[Batch, Admitted, Encoded, float] | None] = queue.Queue(DEPTH)
         self._acknowledged: deque[Batch] = deque()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"send {name}", daemon=True)
@@ -42,10 +43,12 @@ class Pipeline:
         self._queue.put(None)
         self._thread.join()
 
-    def put(self, batch: Batch) -> None:
-        """Encode `batch` and hand it to the sending thread; waits while the queue is full."""
+    def put(self, batch: Batch, admitted: Admitted | None = None) -> None:
+        """Encode `batch`, or what is admitted of it, and hand it to the sending thread; waits while the queue
+        is full."""
         self._raise()
-        self._queue.put((batch, *self._delivery.encode(batch)))
+        admitted = admitted or Admitted(batch)
+        self._queue.put((batch, admitted, *self._delivery.encode(admitted.batch)))
 
     def drain(self) -> None:
         """Wait until everything put so far is delivered."""
@@ -67,8 +70,9 @@ class Pipeline:
         while (item := self._queue.get()) is not None:
             try:
                 if self._error is None:  # after an error, order would be lost: the rest is abandoned
-                    self._delivery.deliver(*item)
-                    self._acknowledged.append(item[0])
+                    batch, admitted, encoded, seconds = item
+                    self._delivery.deliver(admitted.batch, encoded, seconds, admitted)
+                    self._acknowledged.append(batch)
             except BaseException as error:  # noqa: BLE001 - raised again in the driving thread
                 self._error = error
             finally:

@@ -11,8 +11,23 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
 
-from cdc.change import Column, TableId, TablePlan, TableSchema
+from cdc.change import Column, Completion, TableId, TablePlan, TableSchema
 from cdc.errors import ConfigError
+
+
+class CompletionRequest(Protocol):
+    """[tables.completion]"""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def condition(self) -> str: ...
+    @property
+    def max_age_sec(self) -> float: ...
+    @property
+    def max_rows(self) -> int: ...
+    @property
+    def max_mb(self) -> int: ...
 
 
 class TableRequest(Protocol):
@@ -34,6 +49,8 @@ class TableRequest(Protocol):
     def filter(self) -> str | None: ...
     @property
     def overlap(self) -> str | None: ...
+    @property
+    def completion(self) -> CompletionRequest | None: ...
 
 
 class Defaults(Protocol):
@@ -146,6 +163,7 @@ class _Wish:
     columns: None = None
     filter: None = None
     overlap: None = None
+    completion: None = None
 
 
 def _plan(request: TableRequest, defaults: Defaults, schema: TableSchema, overlaps: Overlaps) -> TablePlan:
@@ -162,6 +180,7 @@ def _plan(request: TableRequest, defaults: Defaults, schema: TableSchema, overla
         version=version,
         filter=request.filter,
         overlap=_overlap(request, schema.table, watermark, overlaps),
+        completion=_completion(request, schema),
     )
 
 
@@ -229,6 +248,28 @@ def _columns(request: TableRequest, schema: TableSchema, needed: Iterable[str]) 
         return schema.columns
     wanted = {_column(schema, "columns", name).name for name in request.columns}.union(needed)
     return tuple(column for column in schema.columns if column.name in wanted)
+
+
+def _completion(request: TableRequest, schema: TableSchema) -> Completion | None:
+    rule = request.completion
+    if rule is None:
+        return None
+    column = _column(schema, "completion.group", rule.group)
+    if not _identifies(column.type):
+        raise _refusal(
+            schema.table,
+            "completion.group",
+            f"group column {column.name!r} is a {column.type}, which cannot identify a group",
+            "Choose a column of a plain type with an exact equality",
+        )
+    if request.columns is not None and column.name.lower() not in {name.lower() for name in request.columns}:
+        raise _refusal(
+            schema.table,
+            "completion.group",
+            f"group column {column.name!r} is not among the columns replicated",
+            "Add it to [[tables]] columns",
+        )
+    return Completion(column.name, rule.condition, rule.max_age_sec, rule.max_rows, rule.max_mb << 20)
 
 
 def _overlap(request: TableRequest, table: TableId, watermark: Column, overlaps: Overlaps) -> str:

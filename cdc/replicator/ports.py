@@ -12,6 +12,7 @@ from cdc.change import (
     Decision,
     Encoded,
     FailedRow,
+    Held,
     Mark,
     Position,
     Progress,
@@ -20,6 +21,7 @@ from cdc.change import (
     TableSchema,
 )
 from cdc.errors import CdcError
+from cdc.replicator.admitted import Early, Waiting
 
 
 class TableReader(Protocol):
@@ -147,6 +149,10 @@ class Marks(Protocol):
 
     def load(self, table: TableId) -> Progress: ...
 
+    def held(self, table: TableId) -> Held:
+        """The rows that wait for their group to be complete."""
+        ...
+
     def commit(self, decision: Decision) -> None:
         """Store `decision` in one durable transaction.
 
@@ -195,7 +201,7 @@ class Delivered:
     bytes: int
     failed_rows: int
     mark: Mark | None
-    position: Position
+    position: Position | None
     lag_seconds: float
     """From noticing the change to the acknowledgement."""
     encode_seconds: float
@@ -216,6 +222,14 @@ class Observer(Protocol):
         ...
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None: ...
+
+    def held(self, table: TableId, waiting: Waiting) -> None:
+        """So many rows now wait for their group to be complete."""
+        ...
+
+    def delivered_early(self, table: TableId, early: Early) -> None:
+        """Groups were delivered although they are not complete."""
+        ...
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
         """The target's round trip (None: it does not answer), and the memory held as a share of its limit

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import LeaseHeld
+from cdc.replicator.admitted import Rules
 from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
@@ -51,6 +52,7 @@ class Replicator:
         rng: random.Random | None = None,
         stop: threading.Event | None = None,
         plan_again: Callable[[TablePlan], TablePlan] | None = None,
+        rules: Rules | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.breaker = breaker or Breaker(clock)
@@ -69,6 +71,7 @@ class Replicator:
             stop=stop or threading.Event(),
             rng=rng or random.Random(),
             plan_again=plan_again,
+            rules=rules,
         )
         self._loops: list[TableLoop] = []
         self._threads: list[threading.Thread] = []

@@ -14,6 +14,7 @@ from cdc.errors import CdcError, LeaseHeld, Meaning
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
+from cdc.replicator.hold import Hold
 from cdc.replicator.pipeline import Pipeline
 from cdc.replicator.ports import TableReader
 from cdc.replicator.pressure import Pressure
@@ -83,14 +84,27 @@ class TableLoop:
             failed_rows=progress.failed_rows,
         )
         reader = self._source.open(self._plan, progress.position)
+        hold = self._hold()
         try:
             with Pipeline(delivery, str(self._plan.table)) as pipeline:
-                self._follow(reader, pipeline, delivery, progress.mark)
+                self._follow(reader, pipeline, delivery, hold, progress.mark)
         finally:
+            hold.close()
             reader.close()
             target.close()
 
-    def _follow(self, reader: TableReader, pipeline: Pipeline, delivery: Delivery, mark: Mark | None) -> None:
+    def _hold(self) -> Hold:
+        completion, rules = self._plan.completion, self._around.rules
+        rule = None if completion is None or rules is None else rules(self._plan, completion)
+        held = self._marks.held(self._plan.table)
+        hold = Hold(self._plan, schema_version(self._plan), rule, held, self._clock)
+        if hold.waiting.rows or completion is not None:
+            self._observer.held(self._plan.table, hold.waiting)
+        return hold
+
+    def _follow(
+        self, reader: TableReader, pipeline: Pipeline, delivery: Delivery, hold: Hold, mark: Mark | None
+    ) -> None:
         self._enter(TableState.SNAPSHOT)
         retry_at, hastened = self._clock.monotonic(), False
         while not self._stop.is_set():
@@ -102,10 +116,12 @@ class TableLoop:
                 if self._around.limits.crowded:
                     pipeline.drain()
                     self._rest(CROWDED_SECONDS)
-                pipeline.put(batch)
+                pipeline.put(batch, hold.admit(batch))
                 mark = self._acknowledge(reader, pipeline, mark)
             pipeline.drain()
             mark = self._acknowledge(reader, pipeline, mark)
+            if (due := hold.due()) is not None:
+                delivery.deliver(due.batch, *delivery.encode(due.batch), due)
             self._setups_failed = 0
             self._enter(TableState.RUNNING)
             self._observer.cycle(self._plan.table, 0)
@@ -118,7 +134,8 @@ class TableLoop:
                 delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
                 retry_at = started + self._pace.retry_failed_seconds
             self._rest(started + self.pressure.gap(self._pace.gap_seconds) - self._clock.monotonic())
-            self._source.wait(position, min(self._pace.idle_seconds, self._pace.retry_failed_seconds))
+            longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
+            self._source.wait(position, longest)
 
     def _acknowledge(self, reader: TableReader, pipeline: Pipeline, mark: Mark | None) -> Mark | None:
         for batch in pipeline.take_acknowledged():

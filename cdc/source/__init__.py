@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from cdc.source.completion import CompletionRule, check_completion
 from cdc.source.database import DuckDbSource, open_source
 from cdc.source.events import SourceEvents
 from cdc.source.layout import CorruptHeader, NotDuckDb, TruncatedFile, UnknownVersion
 from cdc.source.snapshot import Snapshot
 
 __all__ = [
+    "CompletionRule",
     "CorruptHeader",
     "DuckDbSource",
     "NotDuckDb",
@@ -15,5 +17,6 @@ __all__ = [
     "SourceEvents",
     "TruncatedFile",
     "UnknownVersion",
+    "check_completion",
     "open_source",
 ]

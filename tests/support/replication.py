@@ -15,6 +15,8 @@ from cdc.change import (
     Decision,
     Encoded,
     FailedRow,
+    Held,
+    HeldRows,
     Mark,
     Position,
     Progress,
@@ -23,6 +25,7 @@ from cdc.change import (
     TableSchema,
 )
 from cdc.errors import CdcError, LeaseHeld, TargetError
+from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.ports import Delivered
 
 PLAN = TablePlan(
@@ -223,6 +226,18 @@ class MemoryMarks:
         marks = [each.mark for each in self.decisions if each.table == table and each.mark is not None]
         return Progress(mark=marks[-1] if marks else None)
 
+    def held(self, table: TableId) -> Held:
+        rows: list[HeldRows] = []
+        delivered: dict[str, float] = {}
+        for decision in self.decisions:
+            if decision.table == table:
+                change = decision.holding
+                rows = [each for each in rows if each.group not in change.released] + list(change.parked)
+                for group in change.forgotten:
+                    delivered.pop(group, None)
+                delivered |= dict.fromkeys(change.delivered, 0.0)
+        return Held(tuple(rows), tuple(delivered.items()))
+
     def commit(self, decision: Decision) -> None:
         if (error := self.refuse(decision)) is not None:
             raise error
@@ -241,6 +256,15 @@ class Recorder:
     retries: list[tuple[TableId, CdcError, int, float]] = field(default_factory=list)
     cycles: list[tuple[TableId, int | None]] = field(default_factory=list)
     measures: list[tuple[float | None, float | None]] = field(default_factory=list)
+
+    waiting: dict[TableId, Waiting] = field(default_factory=dict)
+    early: list[Early] = field(default_factory=list)
+
+    def held(self, table: TableId, waiting: Waiting) -> None:
+        self.waiting[table] = waiting
+
+    def delivered_early(self, table: TableId, early: Early) -> None:
+        self.early.append(early)
 
     def delivered(self, event: Delivered) -> None:
         self.events.append(event)
