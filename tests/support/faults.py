@@ -144,6 +144,7 @@ class Rig:
         *,
         through: str | None = None,
         rate: int = 200,
+        backoff: str = "[1, 30]",
         more: str = "",
         tables: str = TABLES,
     ) -> None:
@@ -164,6 +165,8 @@ class Rig:
         self._writer: WriterProcess | None = None
         self._replica: Replica | None = None
         self.config = directory / "cdc.toml"
+        self._backoff = backoff
+        self._calm_since = 0.0
         self.write_config(through or url, more, tables)
 
     def __enter__(self) -> Self:
@@ -191,7 +194,7 @@ clickhouse_endpoint = "{endpoint}"
 [error_handling]
 retry_first_ms = 100
 retry_first_attempts = 2
-retry_backoff_sec = [1, 30]
+retry_backoff_sec = {self._backoff}
 breaker_open_sec = 1
 halted_sec = 0.5
 [target]
@@ -281,14 +284,32 @@ rows_per_second = 0
             return {}
         return found
 
-    def said(self, seconds: float = 10.0) -> str:
-        """What the status tells of trouble, as soon as it does."""
+    def trouble_tables(self) -> list[dict[str, Any]]:
+        """What the status says of each table, trades first."""
+        tables: list[dict[str, Any]] = list(self.status().get("tables", ()))
+        return sorted(tables, key=lambda each: str(each["table"]), reverse=True)
+
+    def trouble(self) -> list[str]:
+        """What the status tells of trouble with tables just now."""
+        return [each["error"] for each in self.trouble_tables() if each["error"]]
+
+    def calm(self) -> None:
+        """Wait until everything is delivered and no trouble is told any more; what is told later is new."""
+        self.recover()
+        wait_until(lambda: self.status() and not self.trouble(), "the last fault's trouble to be over")
+        self._calm_since = time.time()
+
+    def failed_rows(self) -> int:
+        return sum(int(each["failed_rows"]) for each in self.trouble_tables())
+
+    def said(self, seconds: float = 20.0) -> str:
+        """What a person is told, as soon as there is anything: of a table, or an alert."""
         found: list[str] = []
 
         def told() -> bool:
-            status = self.status()
-            found[:] = [each["error"] for each in status.get("tables", ()) if each["error"]]
-            found.extend(each["message"] for each in status.get("alerts", ()))
+            alerts = self.status().get("alerts", ())
+            found[:] = self.trouble()
+            found.extend(each["message"] for each in alerts if each["raised_at"] > self._calm_since)
             return bool(found)
 
         wait_until(told, "the status to tell of trouble", seconds)
@@ -347,6 +368,7 @@ rows_per_second = 0
                 count = f"SELECT count() - uniqExact({key}) FROM DB.{table} FINAL"
                 twice += int(self.query(count))
                 before += int(self.query(f"SELECT count() - uniqExact({key}, _cdc_version) FROM DB.{table}"))
+                self.query(f"OPTIMIZE TABLE DB.{table} FINAL")  # so that the next fault's are counted alone
         outcome = Outcome(fault, left[0], twice, before, round(recovery_seconds, 2), message)
         record(outcome)
         assert (outcome.lost, outcome.duplicated) == (0, 0), f"{outcome}\n{self._told()}"

@@ -1,0 +1,90 @@
+"""A server that answers, and refuses: rows, space, writes, parts, memory; or applies and does not say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.faults import Rig
+from tests.support.modern.faults import Fault, read_only, too_many_parts
+from tests.support.modern.fixture import ModernServer
+from tests.support.waiting import wait_until
+
+SECONDS = 2.0
+"""How long a fault lasts that ends by itself."""
+
+
+@pytest.fixture(scope="module")
+def _running(modern_process: ModernServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    modern_process.ensure()
+    url = f"clickhouse://127.0.0.1:{modern_process.native_port}"
+    with Rig(tmp_path_factory.mktemp("refusals"), url, modern_process.query, backoff="[0.5]") as rig:
+        rig.write()
+        rig.replicate()
+        yield rig
+
+
+@pytest.fixture
+def rig(_running: Rig, modern_server: ModernServer) -> Rig:
+    """Everything runs and is caught up."""
+    _running.calm()
+    return _running
+
+
+def refused(code: int, message: str) -> Fault:
+    return Fault("refuse", times=None, for_seconds=SECONDS, code=code, message=message)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("disk full", refused(243, "Cannot reserve 1.00 MiB, not enough space"), "free or add disk space"),
+        ("table read-only", read_only(SECONDS), "check the server's Keeper"),
+        ("too many parts", too_many_parts(SECONDS), "raise linger_ms"),
+        ("out of memory", refused(241, "Memory limit (total) exceeded"), "give the server more memory"),
+        ("user read-only", refused(164, "Cannot execute query in readonly mode"), "may insert"),
+        ("password changed", refused(516, "Authentication failed"), "Check user and password"),
+        ("table away", refused(60, "Table does not exist"), "cdc schema apply"),
+        ("an error nobody knows", refused(9999, "Something new"), "not known to be temporary"),
+    ],
+)
+def test_a_refusal_is_said_with_its_remedy_and_waited_out(
+    rig: Rig, modern_server: ModernServer, name: str, fault: Fault, said: str
+) -> None:
+    modern_server.fault(fault)
+    message = rig.said()
+    assert said in message
+    wait_until(lambda: _passed(modern_server), "the fault to be over")
+    rig.settle(name, rig.recover(60.0), message)
+
+
+def _passed(server: ModernServer) -> bool:
+    """Faults that end with their time are dropped by the next insert; those that count are not asked for."""
+    return server.faults_waiting() == 0
+
+
+@pytest.mark.parametrize("kind", ["drop_after", "drop_before"])
+def test_an_insert_whose_answer_is_lost_is_sent_again(
+    rig: Rig, modern_server: ModernServer, kind: str
+) -> None:
+    modern_server.fault(Fault("drop_after" if kind == "drop_after" else "drop_before", times=2))
+    wait_until(lambda: modern_server.faults_waiting() == 0, "the inserts to be dropped")
+    took = rig.recover()
+    applied = "applied" if kind == "drop_after" else "not applied"
+    rig.settle(f"connection dropped, insert {applied}, no answer", took, "none: it is sent again at once")
+
+
+def test_rows_that_a_constraint_refuses_are_set_aside_and_the_others_arrive(
+    rig: Rig, modern_server: ModernServer
+) -> None:
+    """Once the constraint is gone they are sent again, by themselves."""
+    rig.query("ALTER TABLE DB.trades ADD CONSTRAINT odd CHECK broker_id != 3")
+    try:
+        wait_until(lambda: rig.failed_rows() > 0, "rows to be set aside")
+        message = rig.said()
+    finally:
+        rig.query("ALTER TABLE DB.trades DROP CONSTRAINT odd")
+    took = rig.recover()
+    wait_until(lambda: rig.failed_rows() == 0, "the failed rows to be sent again", 40.0)
+    rig.settle("rows refused by a constraint, later taken", took, message)
