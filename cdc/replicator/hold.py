@@ -66,9 +66,9 @@ class Hold:
         self._homes: dict[Key, str] = {}
         self._rows = 0
         self._bytes = 0
-        self._delivered: OrderedDict[str, float] = OrderedDict(held.delivered)
         self._foreign: list[HeldRows] = []
         now = clock.wall()
+        self._delivered = OrderedDict((group, min(at, now)) for group, at in held.delivered)
         for each in sorted(held.rows, key=lambda each: each.since):  # stable: pieces stay in their order
             if each.schema_version != schema_version:
                 self._foreign.append(each)
@@ -99,11 +99,14 @@ class Hold:
         return float("inf") if since is None else max(0.0, since + self._max_age - self._clock.wall())
 
     def due(self) -> Admitted | None:
-        """Groups that have waited long enough, without a batch; None when there are none."""
+        """Groups that have waited long enough; None when there are none.
+
+        To be asked once the table was read to its end: what completes them might still be to be read before.
+        """
         if self.due_in() > 0:
             return None
         turn = _Turn()
-        self._expel(turn)
+        self._expel(turn, aged=True)
         self._remember(turn)
         failed = tuple(row for each in self._foreign for row in self._failed(each))
         released = {each.group for each in self._foreign}
@@ -119,7 +122,8 @@ class Hold:
         """
         rule = self._plan.completion
         if rule is None or self._rule is None:
-            return Admitted(batch)
+            due = self.due()  # what was held goes before its newer state
+            return Admitted(batch) if due is None else replace(due, batch=self._before(due.batch, batch))
         turn = _Turn()
         passing, waiting = self._sort(batch, rule.group, turn)
         complete = self._complete(batch, waiting, turn)
@@ -130,22 +134,19 @@ class Hold:
         for group, indices in waiting.items():
             self._park(group, batch, indices, turn)
         self._clear_away(turn)
-        self._expel(turn)
+        self._expel(turn, aged=False)
         self._remember(turn)
         self._store(turn)
         if not turn.pieces and len(passing) == len(batch):
             return Admitted(batch, turn.holding(), waiting=self.waiting if turn.changed else None)
-        rows = _taken(batch, sorted(passing))
-        merged = self._batch([*turn.pieces, rows])
-        deleted = None
-        if batch.deleted is not None:
-            flags = np.zeros(len(merged), dtype=bool)
-            chosen = batch.deleted.take(pa.array(sorted(passing), pa.int64()))
-            flags[len(merged) - len(passing) :] = chosen.to_numpy(zero_copy_only=False)
-            deleted = pa.array(flags)
-        whole = replace(
-            batch, rows=merged.rows, versions=merged.versions, deleted=deleted if len(merged) else None
+        chosen = pa.array(sorted(passing), pa.int64())
+        kept = replace(
+            batch,
+            rows=batch.rows.take(chosen),
+            versions=batch.versions.take(chosen),
+            deleted=None if batch.deleted is None else batch.deleted.take(chosen),
         )
+        whole = self._before(self._batch(turn.pieces), kept)
         return Admitted(whole, turn.holding(), (), turn.early(), self.waiting)
 
     def close(self) -> None:
@@ -167,14 +168,13 @@ class Hold:
         for index, (group, key) in enumerate(zip(groups, keys(batch.rows, self._plan.key), strict=True)):
             if (home := self._homes.get(key)) is not None:
                 outdated.setdefault(home, set()).add(key)
-            if (before := newest.get(key)) is not None:
-                waiting[str(groups[before])].remove(before)
-                del newest[key]
+            if (before := newest.get(key)) is not None:  # an older state in the same batch
+                (passing if before in passing else waiting[str(groups[before])]).remove(before)
+            newest[key] = index
             if group is None or group in self._delivered or (deleted is not None and deleted[index]):
                 passing.append(index)
             else:
                 waiting.setdefault(group, []).append(index)
-                newest[key] = index
         for group, dropped in outdated.items():
             self._drop(group, dropped, turn)
         return passing, {group: indices for group, indices in waiting.items() if indices}
@@ -248,15 +248,15 @@ class Hold:
         turn.fresh.pop(name, None)
         return group
 
-    def _expel(self, turn: _Turn) -> None:
-        """Deliver the oldest groups as they are while they are too old, or there are too many rows."""
+    def _expel(self, turn: _Turn, *, aged: bool) -> None:
+        """Deliver the oldest groups as they are while there are too many rows, or, if asked, are too old."""
         rule = self._plan.completion
         now = self._clock.wall()
         while self._groups:
             name, group = next(iter(self._groups.items()))
-            if rule is None:
+            if self._rule is None or rule is None:
                 reason = "the table has no completion rule any more"
-            elif now - group.since >= rule.max_age_seconds:
+            elif aged and now - group.since >= rule.max_age_seconds:
                 reason = f"not complete after {rule.max_age_seconds:g} s"
             elif self._rows > rule.max_rows:
                 reason = f"more than {rule.max_rows} rows would wait"
@@ -302,14 +302,28 @@ class Hold:
             writer.write_batch(piece)
         return HeldRows(name, since, piece.num_rows, sink.getvalue().to_pybytes(), self._schema_version)
 
-    def _batch(self, pieces: Iterable[pa.RecordBatch]) -> Batch:
+    def _before(self, held: Batch, batch: Batch) -> Batch:
+        """`batch` with the rows that were held before its own."""
+        if not len(held):
+            return batch
+        table = pa.concat_tables([pa.Table.from_batches([each.rows]) for each in (held, batch)])
+        (rows,) = table.combine_chunks().to_batches()
+        deleted = batch.deleted
+        if deleted is not None:
+            deleted = pa.concat_arrays([pa.array(np.zeros(len(held), dtype=bool)), deleted])
+        return replace(
+            batch,
+            rows=rows,
+            versions=pa.concat_arrays([held.versions, batch.versions]),
+            deleted=deleted,
+        )
+
+    def _batch(self, pieces: Sequence[pa.RecordBatch]) -> Batch:
         """These rows as a batch that moves nothing."""
-        pieces = list(pieces)
         if not pieces:
             empty = pa.RecordBatch.from_arrays([], names=[])
             return Batch(self._plan, empty, pa.array([], pa.uint64()), None, None, self._clock.monotonic())
-        table = pa.concat_tables(pa.Table.from_batches([piece]) for piece in pieces).combine_chunks()
-        rows = table.to_batches()[0] if table.num_rows else pieces[-1]
+        (rows,) = pa.Table.from_batches(pieces).combine_chunks().to_batches()
         return Batch(
             plan=self._plan,
             rows=rows.drop_columns([VERSION]),
