@@ -70,9 +70,11 @@ class Delivery:
             LeaseHeld: another replicator has taken over; nothing was sent after that.
             StateError: the decision could not be stored.
         """
+        # Once for a batch and not for the pieces it may have to be cut into: those would take for ever.
+        self._wait(self._sent_at + self._pressure.gap(0.0) - self._clock.monotonic())
         started = self._clock.monotonic()
         failed = self._place(batch, encoded)
-        acknowledged = self._clock.monotonic()
+        acknowledged = self._sent_at = self._clock.monotonic()
         delivered = len(batch) - len(failed)
         admitted = admitted or Admitted(batch)
         failed += admitted.failed
@@ -154,13 +156,11 @@ class Delivery:
                     raise
             else:
                 around.breaker.succeeded()
-                self._sent_at = self._clock.monotonic()
                 return
 
     def _await_permission(self, encoded: Encoded) -> None:
-        """Wait for the limits, for the target's relief, and for the breaker."""
+        """Wait for the limits and for the breaker."""
         self._wait(self._around.limits.take(encoded.rows, encoded.nbytes))
-        self._wait(self._sent_at + self._pressure.gap(0.0) - self._clock.monotonic())
         while (delay := self._around.breaker.delay()) > 0:
             self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
 

@@ -10,7 +10,7 @@ import threading
 
 from cdc.clock import Clock
 
-WIDEST = 64
+WIDEST = 32
 LEAST_GAP_SECONDS = 0.05
 """What the first complaint makes of a shorter linger: 20 inserts a second are few enough for merges."""
 MOST_GAP_SECONDS = 10.0
