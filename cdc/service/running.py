@@ -6,8 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import HttpUrl
+
 from cdc.config import Settings
-from cdc.config.programs import FileCheckConfig, LimitsConfig, ProgramConfig
+from cdc.config.programs import (
+    FileCheckConfig,
+    HealthConfig,
+    HttpCheck,
+    LimitsConfig,
+    ProgramConfig,
+)
 from cdc.errors import ConfigError
 from cdc.supervisor import Notify, Supervisor
 
@@ -15,6 +23,7 @@ WRITER = "writer"
 REPLICATOR = "replicator"
 WRITER_CORES = 2
 WRITER_MEMORY_MB = 4096
+RUN = ("{python}", "-m", "cdc", "--config", "{config}", "run")
 
 
 def supervisor_directory(settings: Settings) -> Path:
@@ -53,7 +62,7 @@ def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
     """The writer and the replicator, each with what it does not say itself.
 
     A writer gets the limits of [P4], and the check of its file after a crash [P7]; the replicator's command
-    is `cdc run`, started once the writer runs.
+    is `cdc run`, started once the writer runs, and asked over HTTP whether its loops turn [P2].
 
     Raises:
         ConfigError: the writer has no command.
@@ -72,10 +81,21 @@ def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
         )
     if "before_restart" not in said:
         updates["before_restart"] = check_of(database)
-    replicator = settings.programs.get(REPLICATOR) or ProgramConfig(
-        command=("{python}", "-m", "cdc", "--config", "{config}", "run"), order=writer.order + 1
-    )
+    replicator = settings.programs.get(REPLICATOR) or ProgramConfig(command=RUN, order=writer.order + 1)
+    if replicator.command == RUN and "health" not in replicator.model_fields_set:
+        replicator = replicator.model_copy(update={"health": health_of_run(settings)})
     return {WRITER: writer.model_copy(update=updates), REPLICATOR: replicator}
+
+
+def health_of_run(settings: Settings) -> HealthConfig:
+    """The health check of `cdc run`: its page, where that is at a port known before."""
+    metrics = settings.metrics
+    if not metrics.enabled or metrics.port == 0:
+        return HealthConfig()
+    host = f"[{metrics.host}]" if ":" in metrics.host else metrics.host
+    return HealthConfig(
+        checks=(HttpCheck(kind="http", url=HttpUrl(f"http://{host}:{metrics.port}/healthz")),)
+    )
 
 
 def check_of(database: Path) -> FileCheckConfig:

@@ -6,6 +6,7 @@ now, in order; whoever drives it does that and reports what came of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,8 @@ from cdc.config.programs import ProgramConfig
 from cdc.supervisor import conditions
 from cdc.supervisor.restart import Restarts
 from cdc.supervisor.states import HAS_PROCESS, State, moved
+
+logger = logging.getLogger(__name__)
 
 KILL_AGAIN_SEC = 1.0
 """A tree that forks while it is killed is killed again after this long."""
@@ -271,6 +274,7 @@ class Machine:
         self.state = moved(self.state, state)
         self.since = now
         self.reason = reason
+        logger.info("%s: %s%s", self.name, state.value, f": {reason}" if reason else "")
 
 
 def describe_exit(code: int | None) -> str:

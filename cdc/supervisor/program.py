@@ -266,7 +266,10 @@ class Program:
         arguments = command.expand(config.command, around.config_path)
         environment = {name: secret.get_secret_value() for name, secret in config.environment.items()}
         try:
-            self._ceiling = self._ceiling or Ceiling(self.name, config.limits)
+            if self._ceiling is None:
+                self._ceiling = Ceiling(self.name, config.limits)
+                if self._ceiling.missing is not None:
+                    logger.info("%s: memory is watched, not enforced: %s", self.name, self._ceiling.missing)
             self._tree = process.spawn(
                 arguments,
                 mark=mark,
@@ -304,8 +307,6 @@ class Program:
             apply_share(tree, self.config.limits)
         except (OSError, psutil.Error) as error:
             logger.warning("%s: its limits were not all set: %s", self.name, error)
-        if ceiling.missing is not None:
-            logger.info("%s: memory is watched, not enforced: %s", self.name, ceiling.missing)
 
     def _watch_health(self) -> None:
         assert self._tree is not None
