@@ -11,8 +11,9 @@ that only the target has may be its whole history: past `MOST_EXTRA` in a range 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import duckdb
@@ -20,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cdc.change import TablePlan
+from cdc.change import Position, TablePlan
 from cdc.cli.digest import Hashes, RowHasher, fold
 from cdc.errors import SnapshotSuperseded
 from cdc.source.quote import literal
+from cdc.source.versions import row_versions
 
 T = TypeVar("T")
 
@@ -214,6 +216,33 @@ class Comparer:
         now = lookup(keys, rows, found.keys)
         return replace(found, source=now).where(now != found.target)
 
+    def newest_states(
+        self, found: Mapping[Span, Differences], ranges: Iterable[Span]
+    ) -> dict[Span, Differences]:
+        """`found` without the source's rows that a newer row of the same key has replaced.
+
+        They exist where the key is not the source's primary key: the target has one row for each key. The
+        newest has the greatest version, and of several the last. Reads all `ranges` of the source, in order.
+        """
+        keys = np.unique(np.concatenate([part.where(part.source != 0).keys for part in found.values()]))
+        newest, versions = np.zeros(len(keys), np.uint64), np.zeros(len(keys), np.uint64)
+
+        def read(span: Span) -> None:
+            with self._source.rows(self.plan, span.low, span.high) as reader:
+                for batch in reader:
+                    numbers, rows = self.numbers(batch)
+                    here = np.flatnonzero(np.isin(numbers, keys))
+                    version = row_versions(batch, self.plan, Position(0, 0)).to_numpy()[here]
+                    order = np.argsort(version, kind="stable")  # of one key the last assigned stays
+                    here, version = here[order], version[order]
+                    at = np.searchsorted(keys, numbers[here])
+                    newer = version >= versions[at]
+                    newest[at[newer]], versions[at[newer]] = rows[here[newer]], version[newer]
+
+        for span in ranges:
+            again(partial(read, span))
+        return {span: _only(part, lookup(keys, newest, part.keys)) for span, part in found.items()}
+
     def numbers(self, batch: pa.RecordBatch) -> tuple[Hashes, Hashes]:
         """The number of each row's key, and of the whole row; none is 0."""
         columns = self.column_numbers(batch)
@@ -281,6 +310,12 @@ class Comparer:
         return merged(parts)
 
 
+def _only(part: Differences, newest: Hashes) -> Differences:
+    """`part`, where only a key's newest row counts as the source's."""
+    source = np.where(part.source == newest, part.source, np.uint64(0))
+    return replace(part, source=source).where(source != part.target)
+
+
 def lookup(keys: Hashes, rows: Hashes, wanted: Hashes) -> Hashes:
     """The row of each key in `wanted` among `keys`, which ascend; 0 where there is none."""
     if not len(keys):
@@ -322,9 +357,11 @@ class _Places:
         column = pa.table({"w": batch.column(self._name)})
         placed = self._duckdb.from_arrow(column).project(f"CAST({self._expression} AS INTEGER) AS p")
         places = np.ma.getdata(placed.fetchnumpy()["p"])
-        counts = np.bincount(places, minlength=self._count)
-        for at in np.flatnonzero(counts):
-            yield int(at), Digest(int(counts[at]), int(rows[places == at].sum(dtype=np.uint64)))
+        order = np.argsort(places, kind="stable")
+        found, first, counts = np.unique(places[order], return_index=True, return_counts=True)
+        sums = np.add.reduceat(rows[order], first)
+        for at, count, checksum in zip(found.tolist(), counts.tolist(), sums.tolist(), strict=True):
+            yield at, Digest(count, checksum)
 
 
 def _choice(value: str, boundaries: Sequence[str], first: int) -> str:

@@ -7,8 +7,9 @@ later. Where the version is a column, a row in the target with a greater version
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -47,11 +48,8 @@ def repair(result: TableResult, comparer: Comparer, source: DuckDbSource, target
         for each in result.ranges:
             wanted = each.differences.where(each.differences.source != 0).keys
             if len(wanted):
-                done += again(
-                    lambda span=each.overview.span, wanted=wanted: _deliver(  # type: ignore[misc]
-                        table, result.plan, source.position(), comparer.source_rows(span, wanted)
-                    )
-                )
+                rows = partial(comparer.source_rows, each.overview.span, wanted)
+                done += again(partial(_deliver_now, table, result.plan, source, rows))
         if result.deletes:
             done += _delete(result, comparer, source, table)
         return done
@@ -85,6 +83,17 @@ def _absent(comparer: Comparer, source: DuckDbSource, result: TableResult, keys:
             for batch in reader:
                 left = left[~np.isin(left, comparer.key_numbers(batch))]
     return left
+
+
+def _deliver_now(
+    table: TargetTable,
+    plan: TablePlan,
+    source: DuckDbSource,
+    read: Callable[[], Iterable[pa.RecordBatch]],
+) -> Repaired:
+    """Deliver what `read` finds, as of a position before it: what changes later is newer."""
+    position = source.position()
+    return _deliver(table, plan, position, read())
 
 
 def _deliver(

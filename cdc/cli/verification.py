@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import duckdb
@@ -115,15 +116,22 @@ class Verifier:
         self._progress = progress
 
     def verify(
-        self, comparer: Comparer, boundaries: Sequence[str], failed: Sequence[FailedRecord] = ()
+        self,
+        comparer: Comparer,
+        boundaries: Sequence[str],
+        failed: Sequence[FailedRecord] = (),
+        *,
+        unique: bool = True,
     ) -> TableResult:
         """Compare one table in the ranges that `boundaries` cut it into.
+
+        `unique` False: the source may have several rows of one key, of which the newest counts.
 
         Raises:
             SourceError, TargetError: a side cannot be read.
         """
         overviews = comparer.overview(boundaries, self._progress)
-        found = self._settled(comparer, [each for each in overviews if not each.equal])
+        found = self._settled(comparer, overviews, unique)
         total = merged(found.values())
         failures = _failures(comparer, failed)
         wanting = np.concatenate((total.missing, total.different))
@@ -144,11 +152,15 @@ class Verifier:
             deletes=self._deletes,
         )
 
-    def _settled(self, comparer: Comparer, overviews: Sequence[Overview]) -> dict[Span, Differences]:
-        """The differences of these ranges that last."""
+    def _settled(
+        self, comparer: Comparer, overviews: Sequence[Overview], unique: bool
+    ) -> dict[Span, Differences]:
+        """The differences that last, of the ranges that have any."""
         clock = self._patience.clock
         deadline = clock.monotonic() + self._patience.seconds
-        found = {each.span: comparer.differences(each.span) for each in overviews}
+        found = {each.span: comparer.differences(each.span) for each in overviews if not each.equal}
+        if not unique and any(map(self._matters, found.values())):
+            found = comparer.newest_states(found, [each.span for each in overviews])
         while clock.monotonic() < deadline and any(map(self._matters, found.values())):
             clock.wait(threading.Event(), min(PAUSE_SECONDS, deadline - clock.monotonic()))
             for span, before in found.items():
@@ -203,15 +215,15 @@ def _rows_of(comparer: Comparer, found: Mapping[Span, Differences], wanted: Hash
     for span, part in found.items():
         here = wanted[np.isin(wanted, part.keys)]
         if len(here):
-            source |= again(lambda span=span, here=here: _by_key(comparer, comparer.source_rows(span, here)))  # type: ignore[misc]
-            target |= _by_key(comparer, comparer.target_rows(span, here))
+            source |= again(partial(_by_key, comparer, partial(comparer.source_rows, span, here)))
+            target |= _by_key(comparer, partial(comparer.target_rows, span, here))
     return source, target
 
 
-def _by_key(comparer: Comparer, batches: Iterator[pa.RecordBatch]) -> Rows:
+def _by_key(comparer: Comparer, read: Callable[[], Iterator[pa.RecordBatch]]) -> Rows:
     return {
         number: batch.slice(at, 1)
-        for batch in batches
+        for batch in read()
         for at, number in enumerate(comparer.key_numbers(batch).tolist())
     }
 

@@ -165,7 +165,15 @@ class _Run:
                 limit=self._limit,
                 progress=progress,
             )
-            return verifier.verify(comparer, self._boundaries(plan), self._failed(plan)), comparer
+            result = verifier.verify(
+                comparer, self._boundaries(plan), self._failed(plan), unique=self._unique(plan)
+            )
+            return result, comparer
+
+    def _unique(self, plan: TablePlan) -> bool:
+        """Whether the source itself sees to it that a key has one row."""
+        schema = next((each for each in self.source.tables() if each.table == plan.table), None)
+        return schema is not None and bool(schema.primary_key) and set(schema.primary_key) <= set(plan.key)
 
     def _boundaries(self, plan: TablePlan) -> tuple[str, ...]:
         ranges = self._ranges

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from cdc.change import Batch, FailedRow, Mark, Position, TableId
+from cdc.change import Batch, FailedRow, Mark, Position, TableId, TablePlan
 from cdc.cli.compare import Comparer, Span
 from cdc.cli.digest import RowHasher
 from cdc.cli.tables import chosen_plans
@@ -56,13 +56,32 @@ def verify(hasher: RowHasher, connection: duckdb.DuckDBPyConnection, clock: Fake
         limit: int = 20,
         failed: tuple[FailedRecord, ...] = (),
         boundaries: tuple[str, ...] = ("5", "10"),
+        unique: bool = True,
     ) -> TableResult:
         verifier = Verifier(
             connection, Patience(wait, clock), deletes=deletes, limit=limit, progress=lambda rows: None
         )
-        return verifier.verify(Comparer(PLAN, source, target, hasher), boundaries, failed)
+        return verifier.verify(Comparer(PLAN, source, target, hasher), boundaries, failed, unique=unique)
 
     return verify
+
+
+class Log(Side):
+    """A table that keeps every state of a row: the key is not unique in it."""
+
+    def __init__(self, *entries: tuple[str, int, float]) -> None:
+        super().__init__({})
+        self.entries = entries
+
+    def rows(
+        self, plan: TablePlan, low: str | None, high: str | None, *, ordered: bool = True
+    ) -> pa.RecordBatchReader:
+        within = [
+            {"id": key, "seq": seq, "x": x, "l": None}
+            for key, seq, x in sorted(self.entries, key=lambda entry: entry[1])
+            if (low is None or seq >= int(low)) and (high is None or seq < int(high))
+        ]
+        return pa.Table.from_pylist(within, SCHEMA).to_reader(max_chunksize=2)
 
 
 def without(states: States, *keys: str) -> States:
@@ -150,6 +169,20 @@ def test_with_deletes_replicated_rows_only_in_the_target_are_a_difference(verify
     result = verify(Side(without(ONE, "k00")), Side(ONE), deletes=True)
     assert (result.equal, result.extra) == (False, 1)
     assert [(each.kind, each.key) for each in result.examples] == [("extra", ("k00",))]
+
+
+def test_older_states_of_a_row_that_the_source_keeps_are_no_difference(
+    verify: Verify, clock: FakeClock
+) -> None:
+    source = Log(("a", 1, 1.0), ("a", 4, 2.0), ("a", 12, 3.0), ("b", 2, 1.0), ("c", 3, 1.0))
+    target = Side({"a": (12, 3.0, None), "b": (2, 1.0, None), "c": (3, 1.0, None)})
+    result = verify(source, target, unique=False, wait=60.0)
+    assert (result.equal, clock.waits) == (True, [])
+    assert (result.source_rows, result.target_rows) == (5, 3)
+    stale = Side({"a": (4, 2.0, None), "b": (2, 1.0, None)})
+    result = verify(source, stale, unique=False)
+    assert (result.missing, result.different) == (2, 0)
+    assert {each.key for each in result.examples} == {("a",), ("c",)}
 
 
 def test_more_history_than_is_kept_in_memory_is_still_counted(
