@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
-import pyarrow as pa
+if TYPE_CHECKING:  # loaded by who reads or sends rows; the other values serve commands that start at once
+    import pyarrow as pa
 
 OFFSET_BITS = 36
 """Bits of a version that hold the log offset: 64 GiB of log between two checkpoints. The 28 bits left hold
@@ -194,6 +195,8 @@ class Batch:
 
     def failed_row(self, index: int, reason: str) -> FailedRow:
         """Row `index` as a failed row: its key and watermark as text, and the whole row as Arrow."""
+        import pyarrow as pa
+
         row = self.rows.slice(index, 1)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, row.schema) as writer:
@@ -331,6 +334,8 @@ def schema_version(plan: TablePlan) -> str:
 
 def _text(column: pa.Array) -> str | None:
     """The one value of `column` as a person would write it; None for NULL."""
+    import pyarrow as pa
+
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if not column[0].is_valid:

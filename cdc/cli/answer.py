@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from cdc.cli.console import console
 from cdc.cli.console import table as plain_table
+from cdc.cli.form import Format
 from cdc.cli.values import texts
 from cdc.source.quote import identifier, literal
 
@@ -32,21 +32,6 @@ if TYPE_CHECKING:
 SPOOL_BYTES = 32 << 20
 CELL_WIDTH = 200
 """Characters of a value in a table; every other format has all of them."""
-
-
-class Format(StrEnum):
-    """The forms an answer may have."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-    ARROW = "arrow"
-    PARQUET = "parquet"
-
-    @property
-    def binary(self) -> bool:
-        return self in (Format.ARROW, Format.PARQUET)
 
 
 class Answer:

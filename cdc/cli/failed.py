@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated
 
-import pyarrow as pa
 import typer
 
 from cdc.change import TableId
@@ -72,6 +71,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show one failed row: its reason, its history, and every value of it."""
+    from cdc.cli.values import row_values
+
     with _store(ctx, "read") as store:
         record = store.failed_row(id_)
     values = row_values(record.row.payload)
@@ -113,34 +114,6 @@ def discard(ctx: typer.Context, ids: Ids, yes: Yes = False) -> None:
         count = store.discard(ids)
     typer.echo(f"{count} {_rows(count)} discarded")
     _all_found(count, ids)
-
-
-def row_values(payload: bytes) -> list[tuple[str, str, str | None]]:
-    """Name, Arrow type and text of each value of a failed row; None for NULL.
-
-    The text is Arrow's own, which keeps what Python's values would lose: nanoseconds, and wide types.
-    """
-    with pa.ipc.open_stream(payload) as reader:
-        row = reader.read_next_batch()
-    return [
-        (name, str(column.type), _value(column))
-        for name, column in zip(row.schema.names, row.columns, strict=True)
-    ]
-
-
-def _value(column: pa.Array) -> str | None:
-    if not column.is_valid()[0].as_py():
-        return None
-    if isinstance(column, pa.ExtensionArray):
-        if isinstance(column.type, pa.UuidType):
-            return str(column[0].as_py())
-        column = column.storage
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return str(column[0].as_py().hex())
-    try:
-        return str(column.cast(pa.string())[0].as_py())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return str(column.to_string(indent=0, skip_new_lines=True))[1:-1]
 
 
 def _document(record: FailedRecord) -> dict[str, object]:

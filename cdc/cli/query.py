@@ -13,18 +13,17 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from cdc.cli import context
-from cdc.cli.answer import Answer, Format, show_table, write
+from cdc.cli.form import Format, form_of
 from cdc.config import Settings
 from cdc.errors import CdcError, SnapshotSuperseded, SourceError
 
 if TYPE_CHECKING:
+    from cdc.cli.answer import Answer
     from cdc.source import DuckDbSource, Snapshot
 
 TABLE_LIMIT = 100
 TRIES = 50
 """Snapshots that checkpoints may supersede before a query gives up."""
-
-_SUFFIXES = {f".{form.value}": form for form in Format} | {".txt": Format.TABLE, ".ndjson": Format.JSONL}
 
 
 def register(app: typer.Typer) -> None:
@@ -60,9 +59,11 @@ def query(
 
     The answer is collected before it is written: in memory, past 32 MB in a temporary file.
     """
+    from cdc.cli.answer import Answer
+
     if tables is (sql is not None):
         raise typer.BadParameter("give one SQL statement, or --tables")
-    form = form or _form_of(output)
+    form = form or form_of(output)
     if form.binary and output is None and sys.stdout.isatty():
         raise typer.BadParameter(f"{form.value} is not for a terminal; add --output FILE, or a pipe")
     limit = TABLE_LIMIT if limit is None and form is Format.TABLE else limit
@@ -233,16 +234,11 @@ def _list_tables(settings: Settings, answer: Answer) -> None:
     answer.collect(pa.Table.from_pylist(rows, pa.schema(kinds)).to_reader(), None)
 
 
-def _form_of(output: Path | None) -> Format:
-    if output is not None:
-        return _SUFFIXES.get(output.suffix.lower(), Format.CSV)
-    return Format.TABLE if sys.stdout.isatty() else Format.CSV
-
-
 def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
     """Write the answer; a file appears whole or not at all, and a closed pipe is no error."""
     from rich.console import Console
 
+    from cdc.cli.answer import show_table, write
     from cdc.cli.values import formatter
 
     with formatter() as connection:

@@ -6,13 +6,15 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdc.cli import context
 from cdc.errors import CdcError, ConfigError
-from cdc.service import Task, Unit, render_task, render_unit, supervisor_directory, systemd
+
+if TYPE_CHECKING:
+    from cdc.service import Task, Unit
 
 
 class Kind(StrEnum):
@@ -54,6 +56,8 @@ def print_service(
     writable: WritableOption = None,
 ) -> None:
     """Print the unit file or the task; nothing is changed."""
+    from cdc.service import render_task, render_unit
+
     match kind:
         case Kind.systemd:
             typer.echo(render_unit(_unit(ctx, name, user, up, template, writable or [])), nl=False)
@@ -73,6 +77,8 @@ def install(
     writable: WritableOption = None,
 ) -> None:
     """Install the service and start it, now and at each boot."""
+    from cdc.service import render_task, systemd
+
     match kind:
         case Kind.systemd:
             path = systemd.install(_unit(ctx, name, user, up, template, writable or []))
@@ -91,6 +97,8 @@ def install(
 
 def uninstall(kind: KindOption = DEFAULT_KIND, name: NameOption = "cdc") -> None:
     """Stop the service and remove it."""
+    from cdc.service import systemd
+
     match kind:
         case Kind.systemd:
             for path in systemd.uninstall(name):
@@ -108,6 +116,8 @@ def uninstall(kind: KindOption = DEFAULT_KIND, name: NameOption = "cdc") -> None
 def _unit(
     ctx: typer.Context, name: str, user: str | None, up: bool, template: bool, writable: list[Path]
 ) -> Unit:
+    from cdc.service import Unit, supervisor_directory
+
     config = _config(ctx)
     stop_seconds = 60.0
     if not template:
@@ -134,6 +144,8 @@ def _unit(
 
 
 def _task(ctx: typer.Context, user: str | None, up: bool) -> Task:
+    from cdc.service import Task
+
     config = _config(ctx)
     task = Task(Path(sys.executable), config, config.parent, command="up" if up else "supervise")
     return task if user is None else Task(task.python, config, config.parent, user, task.command)

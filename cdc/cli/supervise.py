@@ -11,7 +11,6 @@ import typer
 from cdc.cli import context
 from cdc.config import Settings
 from cdc.config.programs import ProgramConfig
-from cdc.service import programs_of_up, supervisor_of, systemd_from
 
 
 def register(app: typer.Typer) -> None:
@@ -27,11 +26,15 @@ def supervise(ctx: typer.Context) -> None:
 
 def up(ctx: typer.Context) -> None:
     """Run and watch the writer and the replicator together."""
+    from cdc.service import programs_of_up
+
     settings = context.settings(ctx)
     _run(settings, programs_of_up(settings))
 
 
 def _run(settings: Settings, programs: Mapping[str, ProgramConfig]) -> None:
+    from cdc.service import supervisor_of, systemd_from
+
     with supervisor_of(settings, programs, systemd_from(os.environ)) as supervisor:
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
             if hasattr(signal, name):

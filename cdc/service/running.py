@@ -17,6 +17,7 @@ from cdc.config.programs import (
     ProgramConfig,
 )
 from cdc.errors import ConfigError
+from cdc.observe.log import logging_to
 from cdc.supervisor import Notify, Supervisor
 
 WRITER = "writer"
@@ -40,8 +41,6 @@ def supervisor_of(
     Raises:
         ConfigError: there is no program, or the log cannot be opened.
     """
-    from cdc.observe import logging_to  # here, as it brings Arrow along, which 'cdc ctl' does not need
-
     if not programs:
         raise ConfigError(
             "supervise",

@@ -14,8 +14,7 @@ import structlog
 
 from cdc.config import LoggingConfig
 from cdc.errors import ConfigError
-from cdc.observe import logging_to
-from cdc.observe.log import RateLimit, Redactor
+from cdc.observe.log import RateLimit, Redactor, logging_to
 
 
 class HandClock:

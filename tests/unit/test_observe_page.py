@@ -14,7 +14,10 @@ import pytest
 
 from cdc.config import MetricsConfig
 from cdc.errors import ConfigError
-from cdc.observe import Health, Metrics, Page, Status
+from cdc.observe.metrics import Metrics
+from cdc.observe.observer import Health
+from cdc.observe.page import Page
+from cdc.observe.status import Status
 
 
 class Subject:

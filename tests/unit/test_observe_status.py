@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import ExitCode, StateError
-from cdc.observe import Status, TableStatus, read_status, write_status
 from cdc.observe import status as status_module
+from cdc.observe.status import Status, TableStatus, read_status, write_status
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 
