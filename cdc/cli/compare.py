@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from cdc.change import Position, TablePlan
 from cdc.cli.digest import Hashes, RowHasher, fold
+from cdc.cli.joining import joined
 from cdc.errors import SnapshotSuperseded
 from cdc.source.quote import literal
 from cdc.source.versions import row_versions
@@ -188,7 +189,7 @@ class Comparer:
         target = [Digest() for _ in ranges]
         places = _Places(self.plan, boundaries)
         with self._target.rows(self.plan, None, None, ordered=False) as reader:
-            for batch in reader:
+            for batch in joined(reader):
                 _, rows = self.numbers(batch)
                 for at, digest in places.digests(batch, rows):
                     target[at] += digest
@@ -271,7 +272,7 @@ class Comparer:
 
     def _chosen(self, reader: pa.RecordBatchReader, keys: Hashes) -> Iterator[pa.RecordBatch]:
         with reader:
-            for batch in reader:
+            for batch in joined(reader):
                 chosen = np.isin(self.key_numbers(batch), keys)
                 if chosen.any():
                     yield batch.take(pa.array(np.flatnonzero(chosen)))
@@ -296,7 +297,7 @@ class Comparer:
         parts = []
         room = MOST_EXTRA
         with self._target.rows(self.plan, span.low, span.high, ordered=False) as reader:
-            for batch in reader:
+            for batch in joined(reader):
                 there, target = self.numbers(batch)
                 source = lookup(keys, rows, there)
                 differs = Differences(there, source, target).where(source != target)

@@ -7,7 +7,7 @@ later. Where the version is a column, a row in the target with a greater version
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from cdc.change import Batch, Position, TablePlan
 from cdc.cli.compare import Comparer, again, spans
 from cdc.cli.digest import Hashes
+from cdc.cli.joining import joined
 from cdc.cli.verification import TableResult
 from cdc.replicator.ports import Target, TargetTable
 from cdc.source import DuckDbSource
@@ -105,7 +106,7 @@ def _deliver(
     deleted: bool = False,
 ) -> Repaired:
     done = Repaired()
-    for rows in _bounded(batches):
+    for rows in joined(batches):
         batch = Batch(
             plan=plan,
             rows=rows,
@@ -121,15 +122,3 @@ def _deliver(
             table.send(replace(encoded, token=f"repair-{uuid.uuid4()}"))
         done += Repaired(sent=encoded.rows, rejected=len(encoded.rejected))
     return done
-
-
-def _bounded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Few and large inserts: the batches joined, up to about a million values."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(each.num_rows for each in waiting) * batch.num_columns > 1_000_000:
-            yield pa.concat_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_batches(waiting)

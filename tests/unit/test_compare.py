@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cdc.change import Column, TableId, TablePlan
 from cdc.cli.compare import Comparer, Differences, Span, again, merged, spans
 from cdc.cli.digest import RowHasher
+from cdc.cli.joining import joined
 from cdc.errors import SnapshotSuperseded
 from tests.support.duckdb_values import VALUES, duckdb_source, selected
 
@@ -201,7 +202,8 @@ def test_of_several_source_rows_with_one_key_the_last_counts(hasher: RowHasher) 
 def test_only_what_differs_in_the_same_way_later_still_differs() -> None:
     def of(**keys: tuple[int, int]) -> Differences:
         numbers = [(int(key[1:]), *sides) for key, sides in sorted(keys.items())]
-        return Differences(*(np.array(column, np.uint64) for column in zip(*numbers, strict=True)))
+        at, source, target = (np.array(column, np.uint64) for column in zip(*numbers, strict=True))
+        return Differences(at, source, target)
 
     before = of(k1=(5, 0), k2=(5, 0), k3=(5, 6), k4=(0, 7))
     later = of(k1=(5, 0), k3=(5, 9), k4=(0, 7), k5=(1, 0))
@@ -238,3 +240,16 @@ def test_a_source_that_is_always_superseded_is_an_error() -> None:
 )
 def test_ranges_say_where_they_begin_and_end(boundaries: list[str], texts: list[str]) -> None:
     assert [str(span) for span in spans(boundaries)] == texts
+
+
+def test_small_batches_are_joined_and_keep_their_rows_in_order() -> None:
+    batches = [pa.record_batch({"n": range(at, at + 1000)}) for at in range(0, 200_000, 1000)]
+    found = list(joined(batches))
+    assert [batch.num_rows for batch in found] == [66_000, 66_000, 66_000, 2_000]
+    assert pa.Table.from_batches(found).column("n").to_pylist() == list(range(200_000))
+
+
+def test_batches_that_arrow_cannot_join_stay_as_they_are() -> None:
+    words = [pa.record_batch({"w": pa.array([word]).dictionary_encode()}) for word in "ab"]
+    assert list(joined(words)) == words
+    assert list(joined([])) == []
