@@ -111,6 +111,8 @@ class ReplicationObserver:
         self._dirty = False
         self._urgent = threading.Event()
         self._stop = False
+        self.tails_lost = 0
+        """How often a log could not be followed: because a table was altered, among other reasons."""
         self._thread = threading.Thread(target=self._write_on, name="status", daemon=True)
 
     def __enter__(self) -> Self:
@@ -312,6 +314,7 @@ class ReplicationObserver:
         self._log.debug("snapshot superseded")
 
     def tail_lost(self, table: TableId, reason: str) -> None:
+        self.tails_lost += 1
         self._metrics.tail_lost.labels(str(table)).inc()
         self._log.info("log not followed, reading snapshots", table=str(table), reason=reason)
 

@@ -161,6 +161,14 @@ class Marks(Protocol):
         """
         ...
 
+    def restart(self, table: TableId) -> None:
+        """Forget mark and position of the table: every row is to be delivered again. Load it after this.
+
+        Raises:
+            StateError: the store cannot be written.
+        """
+        ...
+
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.
 

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from cdc.change import TablePlan
+from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import LeaseHeld
 from cdc.replicator.admitted import Rules
@@ -73,17 +73,21 @@ class Replicator:
             plan_again=plan_again,
             rules=rules,
         )
-        self._loops: list[TableLoop] = []
+        self._loops: dict[TableId, TableLoop] = {}
         self._threads: list[threading.Thread] = []
 
     def add(self, plan: TablePlan) -> TableLoop:
         """Replicate one more table from now on."""
+        loop = TableLoop(plan, self._around, lost=self._lost)
+        self._loops[plan.table] = loop
         if not self._threads:
             self._start(self._watch, "limits")
-        loop = TableLoop(plan, self._around, lost=self._lost)
-        self._loops.append(loop)
         self._start(loop.run, f"table {plan.table}")
         return loop
+
+    def replan(self, plan: TablePlan) -> None:
+        """Replicate a table that was added before by this plan from now on."""
+        self._loops[plan.table].replan(plan)
 
     def stop(self) -> None:
         """Ask every table to stop; returns at once. Safe from any thread."""
@@ -123,7 +127,7 @@ class Replicator:
             if looks % LOOKS_PER_PING == 0:
                 round_trip = around.reach.round_trip()
                 if round_trip is not None and round_trip > SLOW_SECONDS:
-                    for loop in self._loops:
+                    for loop in list(self._loops.values()):
                         loop.pressure.complain()
             around.observer.measured(round_trip, around.limits.look())
             looks += 1

@@ -30,6 +30,7 @@ class TableState(Enum):
     RUNNING = "running"
     PAUSED = "paused"
     RESYNC = "resync"
+    """Reading everything again: the columns are not those that it was delivered with."""
     FAILED = "failed"
 
 
@@ -48,11 +49,16 @@ class TableLoop:
         self._stop = around.stop
         self._lost = lost
         self.pressure = Pressure(around.clock)
+        self._new_plan: TablePlan | None = None
         self._setups_failed = 0
         self.state = TableState.SETUP
 
     def __repr__(self) -> str:
         return f"TableLoop({self._plan.table} → {self._plan.target}, {self.state.value})"
+
+    def replan(self, plan: TablePlan) -> None:
+        """Go on by this plan, once what was read is delivered; from any thread."""
+        self._new_plan = plan
 
     def run(self) -> None:
         """Replicate until the stop event is set; no error leaves this method."""
@@ -71,22 +77,30 @@ class TableLoop:
 
     def _replicate(self) -> None:
         self._enter(TableState.SETUP)
-        if self._around.plan_again is not None and self._setups_failed:
+        if self._new_plan is not None:
+            self._plan, self._new_plan = self._new_plan, None
+        elif self._around.plan_again is not None and self._setups_failed:
             self._plan = self._around.plan_again(self._plan)
         target = self._around.target.open(self._plan)
         self._marks.describe(self._plan)
-        progress = self._marks.load(self._plan.table)
+        progress, version = self._marks.load(self._plan.table), schema_version(self._plan)
+        first = TableState.SNAPSHOT
+        if progress.schema_version not in (None, version):
+            # A column that was added has values in rows that were delivered without it.
+            self._marks.restart(self._plan.table)
+            progress, first = self._marks.load(self._plan.table), TableState.RESYNC
         delivery = Delivery(
             target,
             self._around,
             self.pressure,
-            schema_version=schema_version(self._plan),
+            schema_version=version,
             failed_rows=progress.failed_rows,
         )
         reader = self._source.open(self._plan, progress.position)
         hold = self._hold()
         try:
             with Pipeline(delivery, str(self._plan.table)) as pipeline:
+                self._enter(first)
                 self._follow(reader, pipeline, delivery, hold, progress.mark)
         finally:
             hold.close()
@@ -105,9 +119,8 @@ class TableLoop:
     def _follow(
         self, reader: TableReader, pipeline: Pipeline, delivery: Delivery, hold: Hold, mark: Mark | None
     ) -> None:
-        self._enter(TableState.SNAPSHOT)
         retry_at, hastened = self._clock.monotonic(), False
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self._new_plan is None:
             started = self._clock.monotonic()
             position = self._source.position()  # before the read: a change during it ends the wait below
             for batch in reader.read(mark, self._pace.limits):

@@ -32,6 +32,21 @@ class Held(Protocol):
     def held(self) -> bool: ...
 
 
+class Leases:
+    """Several leases of one source, to be held together."""
+
+    def __init__(self, *leases: Held) -> None:
+        self._leases = leases
+        self.source = leases[0].source
+
+    def __repr__(self) -> str:
+        return f"Leases({', '.join(map(repr, self._leases))})"
+
+    @property
+    def held(self) -> bool:
+        return all(lease.held for lease in self._leases)
+
+
 @dataclass(frozen=True, slots=True)
 class MarkColumns:
     """The columns whose values a table's mark holds: the watermark, then the key."""
@@ -190,6 +205,16 @@ class BoundMarks:
             self._failed.remove(connection, delivered)
             self._failed.again(connection, failed, self._clock.wall())
 
+    def restart(self, table: TableId) -> None:
+        """Forget mark and position of the table: every row is to be delivered again. Load it after this.
+
+        Raises:
+            StateError: nothing of it was stored.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            connection.execute(_RESTART, (self._lease.source, table.schema, table.name))
+
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.
 
@@ -308,6 +333,10 @@ _TABLE = """
     FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?
 """
 _COUNT_FAILED = "SELECT count(*) FROM failed_rows WHERE source = ? AND schema_name = ? AND table_name = ?"
+_RESTART = """
+    UPDATE tables SET mark = NULL, position = NULL, schema_version = NULL, resets = resets + 1
+    WHERE source = ? AND schema_name = ? AND table_name = ?
+"""
 _HASTEN = "UPDATE failed_rows SET due_at = ? WHERE source = ? AND schema_name = ? AND table_name = ?"
 _DESCRIBE = """
     INSERT INTO tables (source, schema_name, table_name, columns, updated_at) VALUES (?, ?, ?, ?, ?)

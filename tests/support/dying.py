@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, Position, TablePlan
-from cdc.cli import main, run
+from cdc.cli import main, replication
 from cdc.replicator.ports import TableReader, TargetTable
 from cdc.target.native import NativeBlock
 from cdc.watermark import Store
@@ -120,8 +120,8 @@ class _Inside(tuple[FailedRow, ...]):
 
 
 def _wrap() -> None:
-    _wrap_results(run, "source_of", _Source)
-    _wrap_results(run, "target_of", _Target)
+    _wrap_results(replication, "source_of", _Source)
+    _wrap_results(replication, "target_of", _Target)
     _wrap_results(Store, "bind", _Marks)
 
 

@@ -303,13 +303,18 @@ rows_per_second = 0
         return sum(int(each["failed_rows"]) for each in self.trouble_tables())
 
     def said(self, seconds: float = 20.0) -> str:
-        """What a person is told, as soon as there is anything: of a table, or an alert."""
+        """What a person is told, as soon as there is anything: of a table, an alert, or as a last word."""
         found: list[str] = []
 
         def told() -> bool:
             alerts = self.status().get("alerts", ())
-            found[:] = self.trouble()
-            found.extend(each["message"] for each in alerts if each["raised_at"] > self._calm_since)
+            ended = self.replica.process.poll() is not None
+            found[:] = self.replica.messages()[-1:] if ended else self.trouble()
+            found.extend(
+                each["message"]
+                for each in alerts
+                if each["raised_at"] > self._calm_since and each["name"] != "success_rate"
+            )
             return bool(found)
 
         wait_until(told, "the status to tell of trouble", seconds)

@@ -201,6 +201,7 @@ class MemoryMarks:
     refuse: Callable[[Decision], CdcError | None] = lambda decision: None
 
     lease_error: LeaseHeld | None = None
+    restarted: list[TableId] = field(default_factory=list)
     hastened: list[TableId] = field(default_factory=list)
     due_rows: dict[int, FailedRow] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -210,6 +211,10 @@ class MemoryMarks:
     def check_lease(self) -> None:
         if self.lease_error is not None:
             raise self.lease_error
+
+    def restart(self, table: TableId) -> None:
+        self.restarted.append(table)
+        self.decisions = [each for each in self.decisions if each.table != table]
 
     def hasten(self, table: TableId) -> None:
         self.hastened.append(table)
@@ -223,8 +228,10 @@ class MemoryMarks:
         self.reasons |= failed
 
     def load(self, table: TableId) -> Progress:
-        marks = [each.mark for each in self.decisions if each.table == table and each.mark is not None]
-        return Progress(mark=marks[-1] if marks else None)
+        decisions = [each for each in self.decisions if each.table == table]
+        marks = [each.mark for each in decisions if each.mark is not None]
+        version = decisions[-1].schema_version if decisions else None
+        return Progress(mark=marks[-1] if marks else None, schema_version=version)
 
     def held(self, table: TableId) -> Held:
         rows: list[HeldRows] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from cdc.change import BatchLimits, TablePlan
 from cdc.errors import Meaning, SourceError, StateError, TargetError
@@ -65,6 +66,19 @@ def test_a_restart_goes_on_from_the_stored_mark() -> None:
     rig.source.append(1, 2, 3, 4)
     with rig.running():
         rig.wait_for([1, 2, 3, 4])
+
+
+def test_a_table_with_other_columns_than_before_is_read_again_from_its_first_row() -> None:  # [R10]
+    rig = Rig()
+    rig.source.append(1, 2)
+    with rig.running() as replicator:
+        rig.wait_for([1, 2])
+        wait_until(lambda: rig.marks.decisions, "the mark is stored")
+        replicator.replan(replace(PLAN, version="seq"))
+        rig.source.append(3)
+        rig.wait_for([1, 2, 1, 2, 3])
+    assert rig.marks.restarted == [PLAN.table]
+    assert "resync" in [state for _, state, _ in rig.observer.states]
 
 
 def test_a_halted_table_leaves_the_others_going_and_recovers_once_mended() -> None:
