@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
@@ -22,10 +23,11 @@ from cdc.observe.page import Page
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace
+from cdc.replicator.ports import Target
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
 from cdc.source import CompletionRule, DuckDbSource
-from cdc.watermark import BoundMarks, Lease, Store
+from cdc.watermark import BoundMarks, Lease, Leases, Store
 
 LOOK_SECONDS = 1.0
 """How often a running replicator looks for tables that are new or altered."""
@@ -48,9 +50,10 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             return
         store = stack.enter_context(store_of(settings))  # first, for the last status counts its failed rows
         about = About(str(settings.path), str(settings.database.path), tuple(map(str, settings.endpoints)))
+        metrics = Metrics()
         observer = stack.enter_context(
             ReplicationObserver(
-                Metrics(),
+                metrics,
                 settings.status_path,
                 about,
                 alerts=settings.alerts,
@@ -68,9 +71,22 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         lease = Lease(settings.state.directory, source.identity)
         if not _take(lease, stack, stop, standby):
             return
-        marks = store.bind(source.identity, lease)
-        target = target_of(settings)
+        held = Leases(lease)
+        if settings.redis.lease:
+            from cdc.cli.with_redis import lease_of
+
+            elsewhere = lease_of(settings, source.identity)
+            if elsewhere is not None:
+                if not _take(elsewhere, stack, stop, standby):
+                    return
+                held = Leases(lease, elsewhere)
+        marks = store.bind(source.identity, held)
+        target: Target = target_of(settings)
         stack.callback(target.close)
+        if (redis := settings.redis.options) is not None:
+            from cdc.cli.with_redis import mirrored
+
+            target = mirrored(target, settings, redis, source.identity, observer.status, metrics, stack)
         replicator = Replicator(
             source,
             target,
@@ -92,6 +108,15 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         replicator.join()
         if replicator.error is not None:
             raise replicator.error
+
+
+class Takes(Protocol):
+    """A lease, of this host or of several."""
+
+    def standby(self, stop: threading.Event) -> bool: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> object: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class _Tables:
@@ -171,7 +196,7 @@ class _Tables:
         }
 
 
-def _take(lease: Lease, stack: ExitStack, stop: threading.Event, standby: bool) -> bool:
+def _take(lease: Takes, stack: ExitStack, stop: threading.Event, standby: bool) -> bool:
     """Take the lease until the stack ends; False when told to stop while waiting for it."""
     if standby:
         if not lease.standby(stop):

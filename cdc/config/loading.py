@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "CLICKHOUSE_USER": "target.user",
     "CLICKHOUSE_PASSWORD": "target.password",
     "DUCKDB_ENCRYPTION_KEY": "database.encryption_key",
+    "REDIS_PASSWORD": "redis.password",
 }
 """Environment variables and the keys they override; an empty variable counts as not set."""
 
@@ -42,11 +43,12 @@ WRITER_ENVIRONMENT = {
 SECRETS = {
     "auth.clickhouse_user": "target.user",
     "auth.clickhouse_password": "target.password",
+    "auth.redis_password": "redis.password",
     "encryption.master_key": "database.encryption_key",
 }
 """Keys of secrets.toml and the keys they become."""
 
-ONLY_SECRET = ("target.password", "database.encryption_key")
+ONLY_SECRET = ("target.password", "redis.password", "database.encryption_key")
 
 Model = TypeVar("Model", bound=BaseModel)
 

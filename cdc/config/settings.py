@@ -27,6 +27,7 @@ from pydantic import (
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
 from cdc.config.limits import AlertsConfig, LimitsConfig
 from cdc.config.programs import Programs, SupervisorConfig
+from cdc.config.redis import RedisConfig
 from cdc.errors import ConfigError
 
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
@@ -311,6 +312,7 @@ class Settings(Section):
     state: StateConfig
     limits: LimitsConfig = LimitsConfig()
     alerts: AlertsConfig = AlertsConfig()
+    redis: RedisConfig = RedisConfig()
     supervisor: SupervisorConfig = SupervisorConfig()
     programs: Programs = Field(default_factory=dict)
 

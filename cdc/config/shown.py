@@ -29,7 +29,8 @@ def shown(settings: Settings) -> Iterator[Shown]:
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """The texts that no log line may show."""
     passwords = [endpoint.password for endpoint in settings.endpoints]
-    passwords += [secret for secret in (settings.target.password, settings.database.encryption_key) if secret]
+    secrets = (settings.target.password, settings.redis.password, settings.database.encryption_key)
+    passwords += [secret for secret in secrets if secret]
     passwords += [value for program in settings.programs.values() for value in program.environment.values()]
     if settings.supervisor.alerts.webhook is not None:
         passwords.append(settings.supervisor.alerts.webhook)

@@ -3,7 +3,7 @@
 from cdc.watermark.database import Mode
 from cdc.watermark.failed import FailedRecord
 from cdc.watermark.lease import Lease, Owner, holder
-from cdc.watermark.marks import BoundMarks, MarkColumns
+from cdc.watermark.marks import BoundMarks, Leases, MarkColumns
 from cdc.watermark.reset import Change, Rebuilt, apply_reset, no_replicator, plan_reset, rebuild
 from cdc.watermark.store import Store, TableRecord, open_store, set_aside
 from cdc.watermark.value import MarkType, mark_type
@@ -13,6 +13,7 @@ __all__ = [
     "Change",
     "FailedRecord",
     "Lease",
+    "Leases",
     "MarkColumns",
     "MarkType",
     "Mode",

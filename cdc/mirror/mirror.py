@@ -1,0 +1,195 @@
+"""Writes the copy in Redis, from a thread of its own: whatever Redis does, replication does not notice.
+
+What is to be written waits in a queue with a bound; past it the oldest is dropped and counted. Nothing reads
+the copy while replicating, so that losing Redis, or all it holds, loses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import redis
+
+from cdc.change import Batch
+from cdc.clock import Clock, SystemClock
+from cdc.config.redis import RedisOptions
+from cdc.errors import CdcError
+from cdc.mirror.rows import Rows, base_key, schema_key
+from cdc.rate import Rate
+from cdc.redis_client import away, connect
+
+MAX_BYTES = 64 << 20
+"""Of rows that wait to be written: two of the largest batches by default."""
+PIPELINE_ROWS = 500
+"""Rows written by one request: some 100 kB."""
+MOST_ROWS_PER_SECOND = 10_000.0
+"""Each row costs some 10 microseconds of the interpreter, which replication needs too: a tenth of it at most.
+A backfill is faster than this; what does not fit is dropped."""
+STATUS_SECONDS = 1.0
+AWAY_SECONDS = (0.5, 1.0, 2.0, 5.0)
+"""The waits between attempts while Redis is away; the last one repeats."""
+
+
+class MirrorEvents(Protocol):
+    """Told what becomes of the copy; must neither raise nor block."""
+
+    def redis_wrote(self, rows: int) -> None: ...
+
+    def redis_dropped(self, rows: int) -> None:
+        """So many rows are not in Redis in their last state: it was too slow, or away."""
+        ...
+
+    def redis_reached(self, error: CdcError | None) -> None:
+        """None: it answers. Told at each change, and of each error."""
+        ...
+
+
+class Mirror:
+    """The copy of one source's state. A context manager: entering starts the thread, leaving ends it.
+
+    `offer` may be called from any thread and takes microseconds.
+    """
+
+    def __init__(
+        self,
+        options: RedisOptions,
+        source: str,
+        status: Callable[[], Mapping[str, Any]],
+        events: MirrorEvents,
+        *,
+        row_ttl_seconds: int = 3600,
+        max_bytes: int = MAX_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        """
+        Args:
+            status: what the status file says, as JSON values.
+            row_ttl_seconds: 0: rows are not copied.
+
+        Raises:
+            ConfigError: the options are wrong.
+        """
+        self._options = options
+        self._client = connect(options)
+        self._base = base_key(options.prefix, source)
+        self._status = status
+        self._events = events
+        self._ttl = row_ttl_seconds
+        self._max_bytes = max_bytes
+        self._clock = clock or SystemClock()
+        self._rate = Rate(MOST_ROWS_PER_SECOND, self._clock)
+        self._lock = threading.Lock()
+        self._queue: deque[Batch] = deque()
+        self._bytes = 0
+        self._filled = threading.Event()
+        self._stop = threading.Event()
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="redis mirror", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"Mirror({self._options}, {len(self._queue)} batches wait)"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._filled.set()
+        self._thread.join(2 * self._options.timeout_seconds + 0.5)
+        self._client.close()
+
+    def offer(self, batch: Batch) -> None:
+        """`batch` is in the target: keep the last state of its rows."""
+        if not self._ttl or not len(batch):
+            return
+        dropped = 0
+        with self._lock:
+            self._queue.append(batch)
+            self._bytes += batch.nbytes
+            while self._bytes > self._max_bytes:
+                oldest = self._queue.popleft()
+                self._bytes -= oldest.nbytes
+                dropped += len(oldest)
+        if dropped:
+            self._events.redis_dropped(dropped)
+        self._filled.set()
+
+    def _run(self) -> None:
+        status_at = self._clock.monotonic()
+        while not self._stop.is_set():
+            if (left := status_at - self._clock.monotonic()) <= 0:
+                self._attempt(self._write_status)
+                status_at = self._clock.monotonic() + STATUS_SECONDS
+            elif (batch := self._next()) is not None:
+                self._write(batch)
+            else:
+                self._clock.wait(self._filled, left)
+        if not self._failures:
+            self._attempt(self._write_status)  # its last word
+
+    def _next(self) -> Batch | None:
+        with self._lock:
+            self._filled.clear()
+            if not self._queue:
+                return None
+            batch = self._queue.popleft()
+            self._bytes -= batch.nbytes
+            return batch
+
+    def _write(self, batch: Batch) -> None:
+        """Write the rows; those that Redis does not take are dropped once it is away for long."""
+        rows = Rows.of(batch)
+        for start in range(0, len(batch), PIPELINE_ROWS):
+            count = min(PIPELINE_ROWS, len(batch) - start)
+            self._clock.wait(self._stop, self._rate.take(count))
+            while not self._attempt(partial(self._write_rows, rows, start, count)):
+                if self._stop.is_set() or self._failures >= len(AWAY_SECONDS):
+                    self._events.redis_dropped(len(batch) - start)
+                    return
+
+    def _write_rows(self, rows: Rows, start: int, count: int) -> None:
+        with self._client.pipeline(transaction=False) as pipeline:
+            name = schema_key(self._base, rows.batch.plan.table, rows.schema_name)
+            pipeline.set(name, rows.schema, ex=self._ttl + 60)  # outlives the rows that need it
+            for key, value in rows.values(self._base, start, count):
+                if value is None:
+                    pipeline.unlink(key)
+                else:
+                    pipeline.set(key, value, ex=self._ttl)
+            pipeline.execute()
+        self._events.redis_wrote(count)
+
+    def _write_status(self) -> None:
+        status = dict(self._status())
+        tables = {table["table"]: json.dumps(table) for table in status.pop("tables", ())}
+        with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.set(f"{self._base}:replicator", json.dumps(status | {"host": socket.gethostname()}))
+            pipeline.delete(f"{self._base}:sync")
+            if tables:
+                pipeline.hset(f"{self._base}:sync", mapping=tables)
+            pipeline.execute()
+
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Whether Redis took it; when not, wait as long as it is to be left alone."""
+        try:
+            work()
+        except (redis.RedisError, OSError) as error:
+            self._events.redis_reached(away(self._options, error))
+            delay = AWAY_SECONDS[min(self._failures, len(AWAY_SECONDS) - 1)]
+            self._failures += 1
+            self._clock.wait(self._stop, delay)
+            return False
+        if self._failures:
+            self._failures = 0
+            self._events.redis_reached(None)
+        return True
