@@ -57,7 +57,7 @@ def verify(
     pruned in the source, and are no difference.
     """
     settings = context.settings(ctx)
-    with _Run(settings, ranges=ranges, wait=wait, limit=limit, force=force) as run:
+    with VerifyRun(settings, ranges=ranges, wait=wait, limit=limit, force=force) as run:
         documents: list[dict[str, Any]] = []
         worst: CdcError | None = None
         different = False
@@ -77,7 +77,7 @@ def verify(
     raise typer.Exit(ExitCode.DIFFERENT.value if different else ExitCode.OK.value)
 
 
-class _Run:
+class VerifyRun:
     """Everything that one run of the command has open."""
 
     def __init__(
@@ -90,7 +90,7 @@ class _Run:
         self._force = force
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Run:
+    def __enter__(self) -> VerifyRun:
         from cdc.cli.digest import RowHasher
         from cdc.cli.values import formatter
         from cdc.cli.wiring import source_of, target_of
@@ -102,9 +102,9 @@ class _Run:
             self.hasher = stack.enter_context(RowHasher())
             self.formatter = stack.enter_context(formatter())
             self._stack = stack.pop_all()
-        if self._wait is None:
-            runs = holder(self._settings.state.directory, self.source.identity) is not None
-            self._wait = LIVE_WAIT_SECONDS if runs else 0.0
+        runs = holder(self._settings.state.directory, self.source.identity) is not None
+        default = LIVE_WAIT_SECONDS if runs else 0.0
+        self.wait_seconds = default if self._wait is None else self._wait
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,12 +155,11 @@ class _Run:
         from cdc.cli.verification import Patience, Verifier
         from cdc.clock import SystemClock
 
-        assert self._wait is not None
         comparer = Comparer(plan, self.source, self.target, self.hasher)
         with _progress(str(plan.table)) as progress:
             verifier = Verifier(
                 self.formatter,
-                Patience(self._wait, SystemClock()),
+                Patience(self.wait_seconds, SystemClock()),
                 deletes=self._settings.sync.deletes == "replicate",
                 limit=self._limit,
                 progress=progress,

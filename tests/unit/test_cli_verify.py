@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -16,9 +17,11 @@ from cdc.cli.tables import chosen_plans
 from cdc.cli.values import formatter
 from cdc.cli.verification import PAUSE_SECONDS, Patience, TableResult, Verifier
 from cdc.cli.verified import document_of, show_result
+from cdc.cli.verify import LIVE_WAIT_SECONDS, VerifyRun
+from cdc.config import load
 from cdc.errors import ConfigError
 from cdc.replicator.plan import LeftOut, Resolution
-from cdc.watermark import FailedRecord
+from cdc.watermark import FailedRecord, Lease
 from tests.support.clock import FakeClock
 from tests.unit.test_compare import PLAN, SCHEMA, Side, States
 
@@ -263,3 +266,22 @@ def test_a_table_that_is_not_replicated_is_refused_with_the_reason() -> None:
         chosen_plans(resolution, [TableId("main", "nosuch")])
     with pytest.raises(ConfigError, match="no primary key"):
         chosen_plans(Resolution((), resolution.left_out), None)
+
+
+def test_while_a_replicator_runs_rows_may_be_on_their_way_for_some_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "t.duckdb"
+    with duckdb.connect(str(path)) as made:
+        made.execute("CREATE TABLE t (id INTEGER)").fetchall()
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[database]\npath = "{path.as_posix()}"\n[sync]\nclickhouse_endpoint = "http://127.0.0.1:9"\n'
+    )
+    settings = load(config, {})
+    with VerifyRun(settings, ranges=None, wait=None, limit=1, force=False) as run:
+        assert run.wait_seconds == 0.0
+        identity = run.source.identity
+    with Lease(settings.state.directory, identity):
+        with VerifyRun(settings, ranges=None, wait=None, limit=1, force=False) as run:
+            assert run.wait_seconds == LIVE_WAIT_SECONDS
+        with VerifyRun(settings, ranges=None, wait=3.0, limit=1, force=False) as run:
+            assert run.wait_seconds == 3.0
