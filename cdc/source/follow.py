@@ -2,9 +2,9 @@
 
 A `LogFollower` is put at a position, and then hands out every later commit once, as the payloads of its
 frames. A checkpoint ends a log: its rest is read from the descriptor that was kept open, and the next log is
-followed from its start. Where a log was emptied in place, or a whole one came and went between two looks, it
-says that commits are missing; it cannot know of a commit that bypassed the log, so whoever needs every row
-compares with a snapshot after each checkpoint.
+followed from its start. Where a log was emptied in place, or a whole one may have come and gone between two
+looks, it says that commits are missing; it cannot know of a commit that bypassed the log, so whoever needs
+every row compares with a snapshot after each checkpoint.
 
 Commits written while a checkpoint runs wait in a log of their own until it has ended, a few milliseconds.
 """
@@ -38,7 +38,7 @@ class Commits:
     checkpointed: bool = False
     """They are the first of a new log: the file now holds what came before, and its rows have other ids."""
     missing: bool = False
-    """Commits before these were not seen."""
+    """Commits before these may not have been seen."""
 
     def and_then(self, later: Commits) -> Commits:
         """These and `later` ones of the same log."""
@@ -115,19 +115,29 @@ class LogFollower:
             return []
         size = os.fstat(self._file).st_size
         if size < self._position.offset:
-            return []  # emptied in place, as DuckDB 1.x does; the new log's commits will tell
+            return []  # emptied in place
         payloads, end = self._read(self._position.offset, size)
         self._position = Position(self._position.iteration, end)
         return [Commits(payloads, self._position)] if payloads else []
 
     def _new_log(self, pin: Pin) -> Commits:
-        emptied = self._file is not None and os.fstat(self._file).st_size < self._position.offset
-        skipped = pin.position.iteration > self._position.iteration + 1
+        missing = pin.position.iteration > self._position.iteration + 1 or not self._has_kept_all(pin)
         self._take(pin)
         log = pin.logs.get(LOG)
         payloads, end = self._read(0, log.size) if log is not None else ((), 0)
         self._position = Position(pin.position.iteration, end)
-        return Commits(payloads, self._position, checkpointed=True, missing=emptied or skipped)
+        return Commits(payloads, self._position, checkpointed=True, missing=missing)
+
+    def _has_kept_all(self, pin: Pin) -> bool:
+        """Whether the old log could be read to its end: it was there at the last look, and still is.
+
+        DuckDB 1.x empties its log in place, and writes the next one into the same file.
+        """
+        if self._file is None:
+            return False
+        old, log = os.fstat(self._file), pin.logs.get(LOG)
+        reused = log is not None and os.path.samestat(old, os.fstat(log.file))
+        return old.st_size >= self._position.offset and not reused
 
     def _take(self, pin: Pin) -> None:
         """Keep the pinned log open, to read its rest once it is gone from its path."""

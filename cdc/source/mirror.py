@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from cdc.change import Column
 from cdc.source import frames
 from cdc.source.base import Base
 from cdc.source.frames import NotUnderstood
+from cdc.source.groups import Logged
 from cdc.source.quote import identifier
 from cdc.source.twin import Decoded, LeafPath, Twin
 
@@ -61,11 +63,11 @@ class Mirror:
         self._next_row_id = -1
         self._starts: list[int] = []
         self._inserts: list[bytes] = []
-        self.inserted_rows = 0
+        self.inserted_rows = self.deleted_rows = 0
         stored = ", ".join(f"{name} {column.type}" for name, column in zip(self._names, columns, strict=True))
         for table in ("mirror", "removed"):
             connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} (row_id BIGINT, {stored})")
-        for table in ("touched", "missing"):
+        for table in ("touched", "missing", "gone"):
             connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} (row_id BIGINT)")
 
     def begin(self, base: Base) -> None:
@@ -74,8 +76,9 @@ class Mirror:
         self._next_row_id = -1
         self._starts.clear()
         self._inserts.clear()
-        self.inserted_rows = 0
+        self.inserted_rows = self.deleted_rows = 0
         self._connection.execute("DELETE FROM mirror")
+        self._connection.execute("DELETE FROM gone")
 
     def close(self) -> None:
         self._older.close()
@@ -85,9 +88,21 @@ class Mirror:
         """Whether it is known which row ids inserted rows get."""
         return self._next_row_id >= 0
 
+    @property
+    def next_row_id(self) -> int:
+        """The row id of the next row inserted, or one before it."""
+        return self._next_row_id if self.numbered else self.base.stored_rows
+
     def number_from(self, next_row_id: int) -> None:
         """Tell which row id the first inserted row gets."""
         self._next_row_id = next_row_id
+
+    def logged(self) -> Logged:
+        """What the log did to the table since the checkpoint."""
+        first_logged = self._starts[0] if self._starts else self._end()
+        touched = "SELECT row_id FROM mirror UNION ALL FROM gone"
+        found = self._connection.execute(f"FROM ({touched}) WHERE row_id < {first_logged}").fetchnumpy()
+        return Logged(self.inserted_rows, self.deleted_rows, np.asarray(found["row_id"], dtype=np.int64))
 
     def apply(self, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
         """Take in the round that the attached twin holds; `inserts` are its INSERT payloads.
@@ -113,7 +128,9 @@ class Mirror:
         if decoded.deletes:
             gone = f"row_id IN (SELECT row_id FROM {self._twin.deletes})"
             run(f"INSERT INTO removed SELECT * FROM mirror WHERE {gone}")
-            run(f"DELETE FROM mirror WHERE {gone}")
+            [(deleted,)] = run(f"DELETE FROM mirror WHERE {gone}").fetchall()
+            run(f"INSERT INTO gone SELECT row_id FROM {self._twin.deletes}")
+            self.deleted_rows += deleted
         self._note(inserts)
         names = ", ".join(self._names)
         changed = f"SELECT {names} FROM mirror WHERE row_id IN (SELECT row_id FROM touched)"

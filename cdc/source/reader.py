@@ -97,6 +97,11 @@ class SnapshotReader:
     def __repr__(self) -> str:
         return f"SnapshotReader({self._plan.table}, {len(self._window)} rows in the window)"
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The plan's key columns."""
+        return self._plan.key
+
     def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
         """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
 
@@ -107,29 +112,63 @@ class SnapshotReader:
         Raises:
             SourceError: the source cannot be read, or its table no longer matches the plan.
         """
-        complete = self._complete_at if not self._unacknowledged else None
+        self.begin()
+        yield from self.past(Standing(after, limits, self._clock.monotonic()))
+
+    def begin(self) -> None:
+        """Begin a read: what the one before handed out and was not acknowledged is to be handed out again."""
+        for _, rows in self._unacknowledged.values():
+            self._window.forget(rows)
+            self._complete_at = None
         self._unacknowledged.clear()
-        self._complete_at = None
-        standing = Standing(after, limits, self._clock.monotonic())
-        low = self._low(after)
+
+    def past(self, standing: Standing, *, everything: bool = False) -> Generator[Batch, None, Standing]:
+        """The rows past the mark less the overlap, or `everything`, as `read` has them.
+
+        Raises:
+            SourceError: as `read`.
+        """
+        complete, self._complete_at = self._complete_at, None
+        low = None if everything else self._low(standing.mark)
         self._window.sweep(low, self._connection)
-        in_pieces = not self._followed
+        in_pieces = everything or not self._followed
         while True:
             if in_pieces:
                 low, standing = yield from self._pieces(low, standing)
             try:
                 with self._snapshots.take() as snapshot:
-                    if snapshot.position != complete:
+                    if snapshot.position != complete or everything:
                         standing = yield from self._stream(snapshot, Range(low=low), standing, low)
                         if self._plan.watermark.nullable:
-                            yield from self._stream(snapshot, None, standing, low)
+                            standing = yield from self._stream(snapshot, None, standing, low)
                     self._complete_at = snapshot.position
             except SnapshotSuperseded as error:
                 self._snapshots.overtaken(error)
                 in_pieces = True
                 continue
             self._followed = True
-            return
+            return standing
+
+    def between(
+        self, first: int, end: int, iteration: int, before: Mark | None, standing: Standing
+    ) -> Generator[Batch, None, Standing]:
+        """The rows with `first <= row id < end` in the file that the checkpoint `iteration` left, but for
+        those that `past` reads, from the mark `before` on. They do not move the mark.
+
+        Raises:
+            SnapshotSuperseded: another checkpoint came.
+            SourceError: as `read`.
+        """
+        low = self._low(before)
+        if low is None:
+            return standing
+        with self._snapshots.take() as snapshot:
+            if snapshot.position.iteration != iteration:
+                raise SnapshotSuperseded("read", self._plan.table, "a checkpoint came", "Read it again")
+            selection = Selection(self._plan)
+            where = f"{selection.within(Range(high=low))} AND rowid >= {first} AND rowid < {end}"
+            rows = self._rows(snapshot, "FALSE", hash_of(self._plan), where)
+            return (yield from self._batches(snapshot, rows, selection, standing))
 
     def changes(
         self, view: View, standing: Standing, *, known: bool, moving: bool, removed: bool = False
@@ -137,7 +176,7 @@ class SnapshotReader:
         """Batches of all rows of `view`, which hold the newest changes and nothing else.
 
         Args:
-            known: leave out those that were acknowledged in this very state.
+            known: leave out those that were handed out in this very state.
             moving: they may move the mark.
             removed: they are deletions, which never do.
 
@@ -152,14 +191,8 @@ class SnapshotReader:
         return (yield from self._batches(view, sql, selection, standing, removed=removed))
 
     def acknowledged(self, batch: Batch) -> None:
-        """`batch` is in the target: its rows need not be read again while they stay as they are.
-
-        Raises:
-            SourceError: the rows within the overlap outgrew their bound.
-        """
-        found = self._unacknowledged.pop(id(batch), None)
-        if found is not None:
-            self._window.add(found[1])
+        """`batch` is in the target: its rows need not be read again while they stay as they are."""
+        self._unacknowledged.pop(id(batch), None)
 
     def rows_behind(self, after: Mark | None) -> int:
         """Rows of the newest snapshot past `after`, for the status.
@@ -285,7 +318,9 @@ class SnapshotReader:
             seen_at=standing.seen_at,
             deleted=pa.array(np.ones(len(rows), dtype=bool)) if removed else None,
         )
-        self._unacknowledged[id(batch)] = batch, self._window.columns(rows)
+        known = self._window.columns(rows)
+        self._window.add(known)
+        self._unacknowledged[id(batch)] = batch, known
         return batch, Standing(mark or standing.mark, standing.limits, standing.seen_at)
 
     def _mark(self, row: pa.RecordBatch) -> Mark:

@@ -20,6 +20,7 @@ from cdc.source import frames
 from cdc.source.base import Base
 from cdc.source.follow import Commits, LogFollower, NotFollowable
 from cdc.source.frames import NotUnderstood
+from cdc.source.groups import RowGroups, read_groups
 from cdc.source.mirror import Changes, Mirror
 from cdc.source.pin import Pinner
 from cdc.source.session import Session
@@ -36,13 +37,21 @@ class Lost(Exception):
     """The tail cannot say what changed; the message says why. A snapshot must be read, and a tail begun anew.
 
     `passing`: what happened is over, and a new tail may start at once; otherwise not before a checkpoint.
-    `unseen`: updates or deletions may be among what it cannot say.
+    `recreated`: the table was dropped. `first_row_id`: rows from there on were inserted and not handed out.
     """
 
-    def __init__(self, reason: str, *, passing: bool = False, unseen: bool = True) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        passing: bool = False,
+        recreated: bool = False,
+        first_row_id: int | None = None,
+    ) -> None:
         super().__init__(reason)
         self.passing = passing
-        self.unseen = unseen
+        self.recreated = recreated
+        self.first_row_id = first_row_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,12 @@ class Tail:
         self._session = session
         self._follower = LogFollower(pinner)
         self._mirror: Mirror | None = None
+        self.groups: RowGroups | None = None
+        """The row groups of the checkpoint before the present log."""
+        self.explained = True
+        """Whether the log before explains them, as far as they show it."""
+        self.vanished = 0
+        """Rows that it does not explain the deletion of."""
         self.cursor = session.cursor()
         try:
             self._twin = Twin(self.cursor, columns)
@@ -147,10 +162,9 @@ class Tail:
             coming = self._follower.look()
             while coming:
                 commits = coming.pop(0)
-                if commits.missing:
-                    raise Lost("commits came and went between two looks", passing=True)
                 if commits.checkpointed:
                     self._begin(commits.position)
+                    self.explained &= not commits.missing
                 try:
                     yield from self._apply(commits)
                 except SnapshotSuperseded:
@@ -217,9 +231,11 @@ class Tail:
                     own_use = payload if used == self._table else own_use
             elif kind in _CATALOG_CHANGES:
                 if self._concerns_its_rows(kind, payload):
-                    raise Lost("the table was altered or dropped")
+                    dropped = kind != frames.ALTER
+                    raise Lost("the table was altered or dropped", recreated=dropped)
             elif used == self._table and kind == frames.ROW_GROUPS:
-                raise Lost("a bulk load left its rows in the file")
+                first = self._mirror.next_row_id if self._mirror is not None else None
+                raise Lost("a bulk load left its rows in the file", first_row_id=first)
             elif used == self._table and kind in _ROW_CHANGES:
                 own.append(payload)
         return own_use, own
@@ -236,13 +252,22 @@ class Tail:
 
     def _begin(self, position: Position) -> None:
         """Start a mirror over the file as its newest checkpoint left it, which `position` must follow."""
-        if self._mirror is not None:
-            self._mirror.base.close()
         base = Base(self._pinner, self._session, self.cursor, self._table)
-        if self._mirror is None:
+        before, mirror = self.groups, self._mirror
+        try:
+            self.groups = read_groups(self.cursor, base)
+        except duckdb.Error:
+            base.verify()
+            raise
+        if mirror is None:
             self._mirror = Mirror(self.cursor, self._twin, self._columns, self._key, base)
         else:
-            self._mirror.begin(base)
+            if before is not None:
+                logged = mirror.logged()
+                self.explained = self.groups.explained_by(before, logged)
+                self.vanished = self.groups.vanished(before, logged)
+            mirror.base.close()
+            mirror.begin(base)
         if base.iteration != position.iteration:
             raise Lost("a checkpoint followed a checkpoint", passing=True)
 

@@ -4,6 +4,11 @@ The order is always: put the tail at a position, read a snapshot past the mark, 
 finds. So nothing can fall between the two; what both find is delivered once, known by its key and hash. A
 snapshot is read at first, after each checkpoint (a commit may have bypassed the log), and whenever the tail
 is lost. While there is no tail, every read is a snapshot's.
+
+A snapshot past the mark does not show updates of older rows. Where the tail may have missed some, the row
+groups that the next checkpoint wrote anew are handed out again; a small table whole, where several
+checkpoints came and went, as while nothing runs. What remains is said to be broken: large tables then, and
+deletions that the log did not show; `cdc verify` mends those.
 """
 
 from __future__ import annotations
@@ -13,10 +18,16 @@ from dataclasses import replace
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TableId
 from cdc.clock import Clock
+from cdc.errors import SnapshotSuperseded
 from cdc.source.events import SourceEvents
+from cdc.source.gap import Gap
+from cdc.source.groups import RowGroups
 from cdc.source.pin import Pinner
 from cdc.source.reader import SnapshotReader, Standing
 from cdc.source.tail import Lost, Tail
+
+_MOST_ROWS_AGAIN = 1_000_000
+"""Rows of a table that is handed out whole when it cannot be said what changed: about a second's delivery."""
 
 
 class TailingReader:
@@ -51,9 +62,23 @@ class TailingReader:
         self._tail: Tail | None = None
         self._refused_in: int | None = None
         """The checkpoint whose log cannot be followed; a tail is tried again after the next one."""
+        self._told = ""
+        """Why there is no tail, as was told."""
         self._snapshot_due = True
+        self._recreated = False
+        """The table was dropped and created again: what it holds was not there before."""
         self._overlaps = False
         """The tail's next rounds may hold what a snapshot has handed out already."""
+        self._groups: RowGroups | None = None
+        """The row groups of the last checkpoint that everything is handed out of, but for `_unseen`."""
+        self._unseen = False
+        """Updates or deletions since that checkpoint may not have been handed out."""
+        self._again: list[int] = []
+        """Numbers of the row groups that are to be handed out again for that."""
+        self._inserted_from: int | None = None
+        """The row id of the first row that is in the log, and not among its frames."""
+        self._gap: Gap | None = None
+        """What the snapshot after a checkpoint found and the tail had not handed out, while it is counted."""
 
     def __repr__(self) -> str:
         return f"TailingReader({self._table}, {'tail' if self._tail else 'snapshots'})"
@@ -66,6 +91,7 @@ class TailingReader:
         Raises:
             SourceError: the source cannot be read, or its table no longer matches the plan.
         """
+        self._reader.begin()
         standing = Standing(after, limits, self._clock.monotonic())
         if not self._snapshot_due:
             standing = yield from self._rounds(standing, moving=True)
@@ -73,10 +99,13 @@ class TailingReader:
             if self._tail is None:
                 self._start_tail()
             self._snapshot_due = self._tail is None
+            before = standing.mark
             standing = yield from self._snapshot(standing)
+            standing = yield from self._rewritten(before, standing)
             if self._tail is None:
                 return
             standing = yield from self._rounds(standing, moving=True)
+            self._count_gap()
 
     def acknowledged(self, batch: Batch) -> None:
         """See `SnapshotReader.acknowledged`."""
@@ -93,13 +122,35 @@ class TailingReader:
     def _snapshot(self, standing: Standing) -> Generator[Batch, None, Standing]:
         """What a snapshot has past the mark. Between its batches the tail goes on: a backfill may outlast
         several logs. Its rows do not move the mark then, for there are rows before them still to be read."""
-        for batch in self._reader.read(standing.mark, standing.limits):
+        everything, self._recreated = self._recreated, False
+        for batch in self._reader.past(standing, everything=everything):
             yield batch
+            if self._gap is not None:
+                self._gap.found(batch.rows)
             standing = replace(standing, mark=batch.mark or standing.mark)
             if self._tail is not None:
                 self._overlaps = True
                 yield from self._rounds(standing, moving=False)
         self._overlaps = True
+        return standing
+
+    def _rewritten(self, before: Mark | None, standing: Standing) -> Generator[Batch, None, Standing]:
+        """The row groups in which changes went unseen, handed out again as far as the snapshot past the mark
+        `before` did not show them."""
+        groups = self._groups
+        first, self._inserted_from = self._inserted_from, None
+        try:
+            if first is not None and groups is not None:
+                standing = yield from self._reader.between(first, 1 << 62, groups.iteration, before, standing)
+            while self._again and groups is not None:
+                standing = yield from self._reader.between(
+                    *groups.row_ids(self._again[0]), groups.iteration, before, standing
+                )
+                self._again.pop(0)
+        except SnapshotSuperseded:
+            if groups is not None:
+                self._groups, self._unseen = groups.without(self._again), True
+            self._again.clear()
         return standing
 
     def _rounds(self, standing: Standing, *, moving: bool) -> Generator[Batch, None, Standing]:
@@ -108,9 +159,16 @@ class TailingReader:
             return standing
         try:
             for found in self._tail.rounds():
+                if found.checkpointed:
+                    self._checkpointed(self._tail)
+                    self._gap = Gap(self._reader.key, self._tail.cursor)
                 known = self._overlaps
                 for view, removed in ((found.changed, False), (found.removed, True)):
-                    if view is not None and (self._deletes or not removed):
+                    if view is None:
+                        continue
+                    if self._gap is not None:
+                        self._gap.shown(view.rows)
+                    if self._deletes or not removed:
                         standing = yield from self._reader.changes(
                             view, standing, known=known, moving=moving, removed=removed
                         )
@@ -124,6 +182,20 @@ class TailingReader:
             self._lose(lost)
         return standing
 
+    def _checkpointed(self, tail: Tail) -> None:
+        """A tail stands on a new checkpoint: find out what came into it and was not handed out."""
+        if tail.vanished and self._deletes:
+            self._events.tail_broken(self._table, f"{tail.vanished} rows were deleted without the log")
+        before, self._groups = self._groups, tail.groups
+        if (self._unseen or not tail.explained) and tail.groups is not None:
+            again = tail.groups.rewritten_since(before) if before is not None else None
+            if again is None and tail.groups.ends and tail.groups.stored_rows <= _MOST_ROWS_AGAIN:
+                again = list(range(len(tail.groups.ends)))
+            if again is None:
+                self._events.tail_broken(self._table, "checkpoints came while the log was not followed")
+            self._again = again or []
+        self._unseen = False
+
     def _start_tail(self) -> None:
         iteration = self._pinner.position().iteration
         if self._refused_in == iteration:
@@ -134,22 +206,36 @@ class TailingReader:
         except Lost as lost:
             self._lose(lost)
             return
-        if self._since is not None and not resumed:
-            self._events.tail_broken(self._table, "a checkpoint came while it was not followed")
+        if self._groups is None:
+            self._unseen = self._since is not None and not resumed
+            self._checkpointed(self._tail)
+        elif self._tail.groups is not None and self._tail.groups.iteration > self._groups.iteration:
+            self._checkpointed(self._tail)
+        self._told = ""
         self._since = None
         self._refused_in = None
         self._reader.resume_from = self._tail.position
 
     def _lose(self, lost: Lost) -> None:
         """Read snapshots until a tail can be started again."""
-        self._events.tail_lost(self._table, str(lost))
-        if self._tail is not None:
-            self._since = self._reader.resume_from or self._since
+        if str(lost) != self._told:  # a log that never can be followed is worth one event
+            self._events.tail_lost(self._table, str(lost))
+            self._told = str(lost)
         self._refused_in = None if lost.passing else self._pinner.position().iteration
         self._snapshot_due = True
+        self._unseen = True
+        self._inserted_from = lost.first_row_id
+        self._recreated |= lost.recreated
+        self._gap = None
         self._drop_tail()
 
     def _drop_tail(self) -> None:
         if self._tail is not None:
             self._tail.close()
             self._tail = None
+
+    def _count_gap(self) -> None:
+        """Tell what the snapshot found, now that the tail has gone past its position."""
+        if self._gap is not None and (rows := self._gap.count()):
+            self._events.tail_gap(self._table, rows)
+        self._gap = None

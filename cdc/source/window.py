@@ -1,7 +1,8 @@
 """Which rows of the overlap window are already in the target, as they are now?
 
 Each read goes back by the overlap, so most of what it finds was sent before. A row counts as sent when its
-key and the hash of all its delivered columns are known from an acknowledged batch: a changed row has another.
+key and the hash of all its delivered columns are known from a batch: a changed row has another. A batch that
+turns out not to be acknowledged is forgotten.
 The hash is DuckDB's, 64 bits, compared under the same key only. Values that SQL calls equal hash alike.
 """
 
@@ -35,7 +36,7 @@ def _hashed(name: str, kind: str) -> str:
 
 
 class Window:
-    """Acknowledged rows from the window's low end on: watermark, key and hash of each key's last state.
+    """Rows handed out from the window's low end on: watermark, key and hash of each key's last state.
 
     Only the last state counts: a row that returns to an earlier one has changed once more.
     """
@@ -76,6 +77,11 @@ class Window:
                 "Shorten its overlap, choose a finer watermark, or leave rows without one out by its filter",
             )
 
+    def forget(self, rows: pa.RecordBatch) -> None:
+        """Note that `rows`, as `columns` gave them, were not sent after all: all of their keys' states."""
+        unknown = pa.nulls(rows.num_rows, rows.schema.field(HASH).type)
+        self.add(rows.set_column(rows.schema.get_field_index(HASH), HASH, unknown))
+
     def sweep(self, low: str | None, connection: duckdb.DuckDBPyConnection) -> None:
         """Forget the rows below `low`, once enough of them may have gathered."""
         if low is None or len(self) < 2 * self._swept + _SLACK_ROWS:
@@ -108,7 +114,7 @@ class Window:
         if self._rows is not None:
             older = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
             rows = f"{older} UNION ALL BY NAME {rows}"
-        self._rows = self._run(connection, rows)
+        self._rows = self._run(connection, f"SELECT * FROM ({rows}) WHERE {HASH} IS NOT NULL")
         connection.unregister(_ADDED)
 
     def _same(self, *names: str) -> str:

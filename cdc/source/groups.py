@@ -1,0 +1,117 @@
+"""Which row groups of a table did a checkpoint write anew, and does the log explain all of them?
+
+A checkpoint leaves a row group where it is if nothing in it changed: its segments then lie in the same
+blocks, which no checkpoint overwrites while the one before stands. So between two checkpoints that follow
+each other, a row group with the same block pointers (and, for constant segments, which have no block, the
+same statistics) holds the same rows. Deletions do not show in the pointers; the number of live rows tells.
+
+Reading them costs by the file's metadata: about 0.1 s for 10 million rows of 11 columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from cdc.source.base import Base
+from cdc.source.quote import literal
+
+_SEGMENTS = """
+SELECT sum(count) FILTER (column_path = '[0, 0]'),
+    sum(hash(column_path, segment_id, count, compression, block_id, block_offset, additional_block_ids,
+        CASE WHEN block_id IS NULL OR block_id < 0 THEN stats::VARCHAR END))
+FROM pragma_storage_info({0}) GROUP BY row_group_id ORDER BY row_group_id
+"""
+"""The path `[0, 0]` is the first column's validity, which has one entry for each row whatever the type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the log did to the table since the checkpoint before."""
+
+    inserted: int
+    deleted: int
+    touched: np.ndarray[Any, np.dtype[np.int64]]
+    """Row ids of stored rows that were updated or deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroups:
+    """The row groups of one table at one checkpoint, in order."""
+
+    iteration: int
+    stored_rows: int
+    live_rows: int
+    ends: tuple[int, ...]
+    """The row id after each one's last; empty where a checkpoint left gaps, so that they are not known."""
+    digests: tuple[int, ...]
+
+    def rewritten_since(self, before: RowGroups) -> list[int] | None:
+        """Numbers of the row groups that `before` does not have; None where that cannot be said."""
+        if self.iteration != before.iteration + 1 or (self.digests and not self.ends):
+            return None
+        known = set(before.digests)
+        return [number for number, digest in enumerate(self.digests) if digest not in known]
+
+    def explained_by(self, before: RowGroups, logged: Logged) -> bool:
+        """Whether nothing differs from `before` but what the log says, as far as row groups show it.
+
+        An update without the log is not noticed if all its row groups were touched with the log as well, or
+        if gaps in the row ids hide which ones were.
+        """
+        if self.iteration != before.iteration + 1 or self.vanished(before, logged):
+            return False
+        if self.stored_rows > before.stored_rows + logged.inserted:
+            return False
+        if not before.ends:
+            return True
+        known = set(self.digests)
+        gone = {number for number, digest in enumerate(before.digests) if digest not in known}
+        explained = {int(n) for n in np.unique(np.searchsorted(before.ends, logged.touched, side="right"))}
+        if logged.inserted:
+            explained.add(len(before.ends) - 1)
+        return gone <= explained
+
+    def vanished(self, before: RowGroups, logged: Logged) -> int:
+        """Rows that were deleted, and not by the log."""
+        return max(0, before.live_rows + logged.inserted - logged.deleted - self.live_rows)
+
+    def row_ids(self, number: int) -> tuple[int, int]:
+        """The first row id of a row group, and the one after its last."""
+        return (self.ends[number - 1] if number else 0), self.ends[number]
+
+    def without(self, numbers: Iterable[int]) -> RowGroups:
+        """These, but with some of them taken for changed at the next comparison."""
+        taken = set(numbers)
+        return replace(self, digests=tuple(-1 if n in taken else d for n, d in enumerate(self.digests)))
+
+
+def read_groups(cursor: duckdb.DuckDBPyConnection, base: Base) -> RowGroups:
+    """The row groups of the table of `base`.
+
+    Raises:
+        duckdb.Error: they cannot be read.
+    """
+    if not base.exists:
+        return RowGroups(base.iteration, 0, 0, (), ())
+    run = cursor.execute
+    [(live, beyond)] = run(
+        f"SELECT (SELECT count(*) FROM {base.relation}), (SELECT max(rowid) FROM {base.relation}"
+        f" WHERE rowid >= {base.stored_rows})"
+    ).fetchall()
+    found = run(_SEGMENTS.format(literal(base.relation))).fetchall()
+    ends: list[int] = []
+    for rows, _ in found:
+        ends.append((ends[-1] if ends else 0) + int(rows or 0))
+    known = beyond is None and (not ends or ends[-1] == base.stored_rows)
+    return RowGroups(
+        base.iteration,
+        base.stored_rows,
+        live,
+        tuple(ends) if known else (),
+        tuple(int(digest) for _, digest in found),
+    )

@@ -1,0 +1,312 @@
+"""How long from a commit to its acknowledgement by ClickHouse, and what does that cost the machine?
+
+A writer commits trades at a rate, and notes the time just after each COMMIT returns. A replicator in a
+process of its own notes when each batch is acknowledged and its mark stored. Both use one machine's clock.
+The log is filled to a size first, and not checkpointed, for what a replay costs grows with it. Beside the
+replicator that follows the log, the same with snapshots alone.
+
+`writer-slowdown` asks what the writer pays: it writes as fast as it can, with and without a replicator in
+turns, and the median of the ratios counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import duckdb
+
+from cdc.change import BatchLimits
+from cdc.clock import SystemClock
+from cdc.config.endpoint import parse_endpoint
+from cdc.replicator.pace import Pace
+from cdc.replicator.plan import resolve
+from cdc.replicator.ports import Delivered
+from cdc.replicator.runner import Replicator
+from cdc.source import open_source
+from cdc.target import TargetOptions, open_target
+from cdc.watermark import Lease, open_store
+from tests.support.clickhouse import make_certificates, running_server
+from tests.support.replication import Recorder
+
+_COLUMNS = """trade_id UUID {key}, seq BIGINT, symbol VARCHAR, side VARCHAR, price DECIMAL(18,6),
+    quantity BIGINT, status VARCHAR, executed_at TIMESTAMP_NS"""
+_INSERT = """INSERT INTO trades SELECT
+    uuid(), i, 'SYM' || (i % 500), 'BUY', (i % 1000)::DECIMAL(18,6), i, 'NEW',
+    current_timestamp::TIMESTAMP_NS FROM range($1, $2) AS r(i)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One measurement."""
+
+    log_mb: int
+    rate: int
+    rows: int
+    keyed: bool
+    updates: float
+    tailing: bool
+
+    def __str__(self) -> str:
+        key = "primary key" if self.keyed else "no key"
+        how = "log" if self.tailing else "snapshots"
+        rows = f"{self.rate:6,}/s {self.rows:3} a commit"
+        return f"{how:10} {self.log_mb:3} MB {rows}  {key:11} {self.updates:4.0%}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(prog="bench latency", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("latency", "writer-slowdown"), default="latency")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each line is measured")
+    parser.add_argument("--all", action="store_true", help="every combination: 96 lines")
+    parser.add_argument("--quick", action="store_true", help="one line of a second: does it work at all")
+    parser.add_argument("--embedded", action="store_true", help="into chdb, inside the replicator's process")
+    parser.add_argument("--alternations", type=int, default=10, help="of writer-slowdown")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.seconds, options.alternations = 3.0, 1
+    with tempfile.TemporaryDirectory(prefix="cdc-latency-") as name, contextlib.ExitStack() as stack:
+        directory = Path(name)
+        endpoint = _endpoint(directory, options.embedded, stack)
+        if options.what == "writer-slowdown":
+            _print_slowdown(directory, endpoint, options.seconds, options.alternations)
+            return 0
+        print(f"{'way, log, rate, rows, key, updates':58} {'p50':>7} {'p95':>7} {'p99':>7} ms  {'CPU':>5}")
+        for number, line in enumerate(_lines(options.all, options.quick)):
+            found, share = _measure(directory / str(number), endpoint(number), line, options.seconds)
+            print(f"{line!s:58} {_shown(found)}     {share:5.0%}", flush=True)
+    return 0
+
+
+def _lines(everything: bool, quick: bool) -> list[Line]:
+    if quick:
+        return [Line(1, 200, 20, True, 0.2, True)]
+    rates, rows, keyed, updates = (200, 2000), (1, 20), (True, False), (0.0, 0.2)
+    if everything:
+        sizes, ways = (1, 4, 16), (True, False)
+        return [Line(*parts) for parts in itertools.product(sizes, rates, rows, keyed, updates, ways)]
+    lines = [Line(4, *parts, True) for parts in itertools.product(rates, rows, keyed, updates)]
+    lines += [Line(size, 2000, 20, True, share, True) for size in (1, 16) for share in updates]
+    return lines + [Line(size, 2000, 20, True, 0.0, False) for size in (1, 4, 16)]
+
+
+class _Endpoint:
+    """Where each line's rows go: a database of its own."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def __call__(self, number: int) -> str:
+        return f"{self._base}-{number}" if self._base.startswith("chdb") else f"{self._base}/line_{number}"
+
+
+def _endpoint(directory: Path, embedded: bool, stack: contextlib.ExitStack) -> _Endpoint:
+    if embedded:
+        return _Endpoint(f"chdb://{(directory / 'chdb').as_posix()}")
+    place = directory / "server"
+    place.mkdir()
+    server = stack.enter_context(running_server(place, make_certificates(place)))
+    return _Endpoint(f"clickhouse://127.0.0.1:{server.native_port}")
+
+
+@contextlib.contextmanager
+def _child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A child that says `ready` when it is, goes on when told a line, and ends when its input closes."""
+    command = [sys.executable, "-m", "tools.bench_latency", *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            if child.stdout.readline().strip() != "ready":
+                raise SystemExit(f"{' '.join(command)} failed")
+            yield child
+        finally:
+            if child.stdin is not None:
+                child.stdin.close()
+
+
+def _go(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+
+
+def _told(child: subprocess.Popen[str]) -> dict[str, list[list[int]] | float]:
+    assert child.stdout is not None
+    told: dict[str, list[list[int]] | float] = json.loads(child.stdout.readline())
+    return told
+
+
+def _measure(directory: Path, endpoint: str, line: Line, seconds: float) -> tuple[list[float], float]:
+    """Milliseconds from each commit to its acknowledgement, and the replicator's share of a core."""
+    directory.mkdir()
+    path = directory / "trades.duckdb"
+    settings = (line.log_mb, line.rate, line.rows, int(line.keyed), line.updates, seconds)
+    with (
+        _child("--write", path, *settings) as writer,
+        _child("--replicate", path, endpoint, int(line.tailing)) as replicator,
+    ):
+        _go(replicator)  # from here on its CPU time counts
+        _go(writer)
+        commits = _told(writer)["commits"]
+        assert isinstance(commits, list)
+        assert replicator.stdin is not None
+        replicator.stdin.write(f"{commits[-1][0]}\n")
+        replicator.stdin.close()
+        told = _told(replicator)
+        replicator.stdin = None
+    acknowledged, share = told["acknowledged"], told["share"]
+    assert isinstance(acknowledged, list)
+    assert isinstance(share, float)
+    seqs = [seq for seq, _ in acknowledged]
+    return [(acknowledged[bisect_left(seqs, seq)][1] - at) / 1e6 for seq, at in commits], share
+
+
+def _shown(milliseconds: list[float]) -> str:
+    cuts = statistics.quantiles(milliseconds, n=100)
+    return " ".join(f"{cuts[percent - 1]:7.1f}" for percent in (50, 95, 99))
+
+
+def _print_slowdown(directory: Path, endpoint: _Endpoint, seconds: float, alternations: int) -> None:
+    ratios = []
+    for number in range(alternations):
+        alone, beside = directory / f"alone-{number}", directory / f"beside-{number}"
+        rates = {}
+        for place in random.sample([alone, beside], 2):
+            place.mkdir()
+            path = place / "trades.duckdb"
+            with contextlib.ExitStack() as stack:
+                writer = stack.enter_context(_child("--write", path, 0, 0, 20, 1, 0.2, seconds))
+                if place is beside:
+                    _go(stack.enter_context(_child("--replicate", path, endpoint(number), 1)))
+                _go(writer)
+                rates[place] = len(_commits(_told(writer)))
+        ratios.append(rates[beside] / rates[alone])
+        print(
+            f"{number}: {rates[alone]:7,} commits alone, {rates[beside]:7,} beside: {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median ratio {statistics.median(ratios):.3f}")
+
+
+def _commits(told: dict[str, list[list[int]] | float]) -> list[list[int]]:
+    commits = told["commits"]
+    assert isinstance(commits, list)
+    return commits
+
+
+def write(arguments: Sequence[str]) -> None:
+    """The writer: fills the log, says `ready`, and once told commits at its rate; prints each commit's last
+    seq and time. A rate of 0 is as fast as it can, with checkpoints as DuckDB makes them."""
+    path, log_mb, rate, rows, keyed, updates, seconds = arguments
+    connection = duckdb.connect(path)
+    if int(rate):
+        connection.execute("SET checkpoint_threshold = '10GB'")
+    connection.execute(f"CREATE TABLE trades ({_COLUMNS.format(key='PRIMARY KEY' * int(keyed))})")
+    connection.execute("CHECKPOINT")
+    log, seq, size = Path(f"{path}.wal"), 0, int(rows)
+    while int(log_mb) and (not log.exists() or log.stat().st_size < int(log_mb) << 20):
+        connection.execute(_INSERT, [seq, seq + 20])
+        seq += 20
+    print("ready", flush=True)
+    sys.stdin.readline()
+    commits: list[tuple[int, int]] = []
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < float(seconds):
+        due = started + len(commits) * size / int(rate) if int(rate) else 0.0
+        if due > time.monotonic():
+            time.sleep(due - time.monotonic())
+        connection.execute("BEGIN")
+        connection.execute(_INSERT, [seq, seq + size])
+        for _ in range(_times(float(updates) * size)):
+            old = random.randint(max(0, seq - 5_000), max(0, seq - 1))
+            connection.execute("UPDATE trades SET status = 'FILLED' WHERE seq = ?", [old])
+        connection.execute("COMMIT")
+        seq += size
+        commits.append((seq - 1, time.time_ns()))
+    print(json.dumps({"commits": commits, "seconds": passed}), flush=True)
+    sys.stdin.read()
+    connection.close()
+
+
+def _times(expected: float) -> int:
+    return int(expected) + (random.random() < expected % 1)
+
+
+class Acknowledgements(Recorder):
+    """An observer: when was which seq acknowledged?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, int]] = []
+
+    def delivered(self, event: Delivered) -> None:
+        if event.mark is not None:
+            self.seen.append((int(event.mark.watermark), time.time_ns()))
+
+
+def replicate(arguments: Sequence[str], told: IO[str]) -> None:
+    """The replicator: says `ready` when it has caught up, and once its input ends what it acknowledged."""
+    path, endpoint, tailing = arguments
+    seen = Acknowledgements()
+    with tempfile.TemporaryDirectory() as state, contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_source(path, tailing=bool(int(tailing))))
+        target = stack.enter_context(open_target([parse_endpoint(endpoint)], TargetOptions(auto_create=True)))
+        lease = stack.enter_context(Lease(Path(state), source.identity))
+        marks = stack.enter_context(open_store(Path(state))).bind(source.identity, lease)
+
+        class Defaults:
+            key, watermark, version = ("trade_id",), "seq", None
+
+        (plan,) = resolve((), Defaults(), source.tables()).plans
+        with source.snapshot() as snapshot:
+            rows = snapshot.query("SELECT coalesce(max(seq), -1) FROM trades").read_all()
+        pace = Pace(limits=BatchLimits(100_000, 32 << 20))
+        replicator = Replicator(source, target, marks, seen, pace=pace, clock=SystemClock())
+        replicator.add(plan)
+        _until(seen, rows.column(0)[0].as_py())
+        print("ready", flush=True)
+        told.readline()
+        cpu, wall = time.process_time(), time.monotonic()
+        last = told.readline()
+        if last:
+            _until(seen, int(last))
+        share = (time.process_time() - cpu) / (time.monotonic() - wall)
+        print(json.dumps({"acknowledged": seen.seen, "share": share}), flush=True)
+        replicator.stop()
+        replicator.join()
+
+
+def _until(seen: Acknowledgements, seq: int) -> None:
+    """Wait until `seq` is acknowledged."""
+    deadline = time.monotonic() + 120
+    while seq >= 0 and (not seen.seen or seen.seen[-1][0] < seq):
+        failed = next((error for _, _, error in seen.states if error is not None), None)
+        if failed is not None:
+            raise failed
+        if time.monotonic() > deadline:
+            raise SystemExit(f"seq {seq} was not acknowledged within two minutes: {seen.seen[-1:]}")
+        time.sleep(0.002)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["--write", *rest]:
+            write(rest)
+        case ["--replicate", *rest]:
+            replicate(rest, sys.stdin)
+        case rest:
+            sys.exit(main(rest))
