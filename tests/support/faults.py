@@ -74,16 +74,23 @@ class Replica:
     """A `cdc run` process. A context manager; it is killed at the end if it still runs."""
 
     def __init__(
-        self, config: Path, *arguments: str, die_at: str = "", die_by: str = "KILL", die_on: int = 1
+        self,
+        config: Path,
+        *arguments: str,
+        die_at: str = "",
+        die_by: str = "KILL",
+        die_on: int = 1,
+        clock: Path | None = None,
     ) -> None:
-        module = "tests.support.dying" if die_at else "cdc"
+        module = "tests.support.dying" if die_at or clock else "cdc"
         environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("DUCKDB_", "CLICKHOUSE_"))
         }
         environment |= {"CDC_DIE_AT": die_at, "CDC_DIE_BY": die_by, "CDC_DIE_ON": str(die_on)}
-        self.config = config
+        if clock is not None:
+            environment["CDC_CLOCK"] = str(clock)
         self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -227,9 +234,9 @@ rows_per_second = 0
         assert self._writer is not None
         return self._writer
 
-    def replicate(self, *arguments: str, die_at: str = "", die_by: str = "KILL", die_on: int = 1) -> Replica:
-        """Start a replicator; `replica` is it from now on."""
-        made = Replica(self.config, *arguments, die_at=die_at, die_by=die_by, die_on=die_on)
+    def replicate(self, *arguments: str, **options: Any) -> Replica:
+        """Start a replicator, with the options of `Replica`; `replica` is it from now on."""
+        made = Replica(self.config, *arguments, **options)
         self._replica = self._stack.enter_context(made)
         return made
 

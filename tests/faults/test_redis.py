@@ -1,0 +1,128 @@
+"""Redis killed, flushed, full and hung: replication goes on, and source and target are equal. [R8 R11 R14]"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdc.errors import ExitCode
+from tests.support.clickhouse import Certificates, ClickHouseServer
+from tests.support.faults import Replica, Rig
+from tests.support.redis import PASSWORD, RedisServer
+from tests.support.waiting import wait_until
+
+REDIS = """
+[redis]
+url = "redis://127.0.0.1:{port}/0"
+timeout_sec = 0.5
+lease = true
+lease_sec = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis"), certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rig(
+    _clickhouse: ClickHouseServer, server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    _clickhouse.ensure()
+    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
+    directory = tmp_path_factory.mktemp("redis-faults")
+    secrets = directory / "secrets.toml"
+    secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
+    secrets.chmod(0o600)
+    with Rig(directory, url, _clickhouse.query, more=REDIS.format(port=server.port)) as rig:
+        rig.write()
+        yield rig
+
+
+@pytest.fixture
+def running(rig: Rig, server: RedisServer) -> Iterator[Rig]:
+    with rig.replicate() as replica:
+        rig.recover()
+        wait_until(lambda: _mirrored(server) > 0, "rows to be copied")
+        yield rig
+        assert replica.stop() == 0
+
+
+def _mirrored(server: RedisServer) -> int:
+    with server.client() as client:
+        return sum(1 for _ in client.scan_iter("cdc:*:row:main.trades:*", count=1000))
+
+
+def _settle(rig: Rig, fault: str) -> None:
+    wait_until(lambda: any("cannot use Redis" in line for line in rig.replica.messages()), "a word of it")
+    message = next(line for line in rig.replica.messages() if "cannot use Redis" in line)
+    assert PASSWORD not in rig.replica.log
+    rig.settle(fault, 0.0, message)
+
+
+def test_redis_killed_and_started_again(running: Rig, server: RedisServer) -> None:
+    server.kill()
+    running.recover()
+    running.recover()
+    server.start()
+    wait_until(lambda: _mirrored(server) > 0, "rows to be copied again")
+    _settle(running, "Redis killed")
+
+
+def test_redis_hung(running: Rig, server: RedisServer) -> None:
+    with server.frozen():
+        running.recover()
+        wait_until(lambda: any("Redis" in line for line in running.replica.messages()), "a word of it")
+        running.recover()
+    _settle(running, "Redis hung")
+
+
+def test_redis_full(running: Rig, server: RedisServer) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        try:
+            running.recover()
+            _settle(running, "Redis full")
+        finally:
+            client.config_set("maxmemory", 0)
+    running.recover()
+
+
+def test_redis_flushed(running: Rig, server: RedisServer) -> None:
+    with server.client() as client:
+        client.flushall()
+        running.recover()
+        wait_until(lambda: _mirrored(server) > 0, "rows to be copied again")
+        (sync,) = client.keys("cdc:*:sync")
+        (lease,) = client.keys("cdc:*:lease")
+        assert json.loads(client.hget(sync, "main.trades") or "")["state"] == "running"
+        assert json.loads(client.get(lease) or "")["pid"] == running.replica.process.pid
+    running.settle("Redis flushed", 0.0, "none")
+
+
+def test_a_standby_on_another_host_takes_over(rig: Rig, server: RedisServer, tmp_path: Path) -> None:
+    """Another state directory, as another host has: only Redis is between the two."""
+    elsewhere = tmp_path / "cdc.toml"
+    elsewhere.write_text(f"{rig.config.read_text()}\n[state]\ndirectory = '{tmp_path.as_posix()}/state'\n")
+    (tmp_path / "secrets.toml").write_bytes((rig.directory / "secrets.toml").read_bytes())
+    (tmp_path / "secrets.toml").chmod(0o600)
+    with rig.replicate() as first:
+        rig.recover()
+        with Replica(elsewhere) as second:
+            assert second.wait() == ExitCode.HELD.value
+            assert f"held in Redis by process {first.process.pid}" in second.messages()[-1]
+        with Replica(elsewhere, "--standby") as second:
+            rig.recover()
+            wait_until(lambda: (tmp_path / "state/status.json").exists(), "the standby to be there")
+            first.kill()
+            began = time.monotonic()
+            rig.recover(10.0)
+            took = time.monotonic() - began
+            rig.settle("the active replicator's host lost, a standby on another", took, "none")
+            assert second.stop() == 0
