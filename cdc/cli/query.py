@@ -39,14 +39,17 @@ def query(
     form: Annotated[
         Format | None,
         typer.Option(
-            "--format", "-f", help="[default: table on a terminal, else csv, or by the output's name]"
+            "--format",
+            "-f",
+            help="By the output's name if not given, else a table on a terminal and csv elsewhere.",
         ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, help=f"Rows at most.  [default: {TABLE_LIMIT} in a table, else all]")
+        int | None,
+        typer.Option(min=0, help=f"Rows at most; {TABLE_LIMIT} in a table if not given, else all."),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Give up after this long.")

@@ -35,7 +35,7 @@ def verify(
     ranges: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MOST_RANGES, help="Ranges to compare a table in.  [default: 1 per 100,000 rows]"
+            min=1, max=MOST_RANGES, help="Ranges to compare a table in; one for 100,000 rows if not given."
         ),
     ] = None,
     wait: Annotated[
@@ -43,7 +43,7 @@ def verify(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Compare again what differs, for rows on their way.  [default: 10 while a replicator runs]",
+            help="Compare again what differs, for rows on their way; 10 while a replicator runs if not given.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, max=10_000, help="Rows that differ to name, per table.")] = 20,
