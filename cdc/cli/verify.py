@@ -43,7 +43,7 @@ def verify(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Compare again what differs, for rows on their way; 10 while a replicator runs if not given.",
+            help="Compare differences again, for rows on their way; if not given, 10 while a replicator runs",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=0, max=10_000, help="Rows that differ to name, per table.")] = 20,
