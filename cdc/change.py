@@ -307,6 +307,8 @@ class Progress:
     batches: int = 0
     failed_rows: int = 0
     schema_version: str | None = None
+    resets: int = 0
+    """How often the mark was moved by hand: after it the same rows are other inserts."""
 
 
 @dataclass(frozen=True, slots=True)

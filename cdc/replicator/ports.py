@@ -108,8 +108,11 @@ class TargetTable(Protocol):
 class Target(Protocol):
     """The ClickHouse server."""
 
-    def open(self, plan: TablePlan) -> TargetTable:
+    def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
         """Check that the table exists as the plan needs it (or create it where the configuration allows).
+
+        Args:
+            generation: changes when rows are sent again on purpose; it sets their tokens apart.
 
         Raises:
             TargetError: naming the difference, and the command that mends it.

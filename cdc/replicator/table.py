@@ -81,7 +81,6 @@ class TableLoop:
             self._plan, self._new_plan = self._new_plan, None
         elif self._around.plan_again is not None and self._setups_failed:
             self._plan = self._around.plan_again(self._plan)
-        target = self._around.target.open(self._plan)
         self._marks.describe(self._plan)
         progress, version = self._marks.load(self._plan.table), schema_version(self._plan)
         first = TableState.SNAPSHOT
@@ -89,6 +88,7 @@ class TableLoop:
             # A column that was added has values in rows that were delivered without it.
             self._marks.restart(self._plan.table)
             progress, first = self._marks.load(self._plan.table), TableState.RESYNC
+        target = self._around.target.open(self._plan, progress.resets)
         delivery = Delivery(
             target,
             self._around,

@@ -75,8 +75,11 @@ class ClickHouseTarget:
         """
         return self._ask(lambda transport: transport.ping())
 
-    def open(self, plan: TablePlan) -> ClickHouseTable:
+    def open(self, plan: TablePlan, generation: int = 0) -> ClickHouseTable:
         """The plan's table, ready for inserts. It is created or mended only with `auto_create`.
+
+        Args:
+            generation: rows of another one are other inserts, even if a server remembers the same block.
 
         Raises:
             TargetError: it differs from what the plan needs; names the differences and the command.
@@ -87,7 +90,9 @@ class ClickHouseTarget:
         blocking = [difference for difference in compare(plan, definition, found) if difference.blocks]
         if blocking:
             raise _refusal(definition, blocking)
-        return ClickHouseTable(definition, held_codecs(plan, definition, found), self._connection())
+        return ClickHouseTable(
+            definition, held_codecs(plan, definition, found), self._connection(), generation
+        )
 
     def ddl(self, plan: TablePlan) -> tuple[str, ...]:
         """The statements that make database, table and view for `plan` where there is nothing yet."""

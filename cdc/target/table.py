@@ -24,11 +24,16 @@ class ClickHouseTable:
     """
 
     def __init__(
-        self, definition: TableDefinition, codecs: tuple[ColumnCodec, ...], connection: RoutedConnection
+        self,
+        definition: TableDefinition,
+        codecs: tuple[ColumnCodec, ...],
+        connection: RoutedConnection,
+        generation: int = 0,
     ) -> None:
         self._definition = definition
         self._codecs = codecs
         self._connection = connection
+        self._generation = generation
         self._insert = definition.insert()
 
     def __repr__(self) -> str:
@@ -43,7 +48,8 @@ class ClickHouseTable:
             version_column=options.version_column,
             deleted_column=options.deleted_column,
         )
-        return Encoded(block, block.rows, block.nbytes, block_token(batch, block), rejected)
+        token = block_token(batch, block, self._generation)
+        return Encoded(block, block.rows, block.nbytes, token, rejected)
 
     def send(self, encoded: Encoded) -> None:
         """Insert the block; returns once a server acknowledged it.

@@ -148,6 +148,7 @@ class BoundMarks:
             batches=stored.batches,
             failed_rows=failed,
             schema_version=stored.schema_version,
+            resets=stored.resets,
         )
 
     def commit(self, decision: Decision) -> None:

@@ -74,8 +74,8 @@ class _Reader(_Wrapped):
 
 
 class _Target(_Wrapped):
-    def open(self, plan: TablePlan) -> TargetTable:
-        return _Table(self._inner.open(plan))
+    def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
+        return _Table(self._inner.open(plan, generation))
 
 
 class _Table(_Wrapped):

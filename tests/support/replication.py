@@ -149,7 +149,7 @@ class MemoryTarget:
     def received(self, target: str = PLAN.target) -> list[int]:
         return [seq for block in self.blocks.get(target, []) for seq in block]
 
-    def open(self, plan: TablePlan) -> MemoryTargetTable:
+    def open(self, plan: TablePlan, generation: int = 0) -> MemoryTargetTable:
         if (error := self.open_error(plan)) is not None:
             raise error
         return MemoryTargetTable(self, plan)

@@ -162,6 +162,12 @@ def test_the_same_rows_have_the_same_token_in_every_run_and_release() -> None:
     assert token(same) == token(batch([1, None], ["a", "b"]))
 
 
+def test_rows_sent_again_on_purpose_have_another_token() -> None:
+    given = batch([1], ["a"])
+    block = encoded(given)[0]
+    assert len({block_token(given, block, generation) for generation in (0, 1, 2)}) == 3
+
+
 def test_other_rows_marks_versions_deletions_and_tables_have_other_tokens() -> None:
     base = batch([1, 2], ["a", "b"])
     others = [

@@ -37,14 +37,17 @@ def encode_batch(
     return encode_block(columns, arrays, len(batch)), failed
 
 
-def block_token(batch: Batch, block: NativeBlock) -> str:
+def block_token(batch: Batch, block: NativeBlock, generation: int = 0) -> str:
     """The insert's deduplication token: the same for the same table, mark and content, on every run.
 
-    Versions and deletion marks are content: a row that returns to an older state is another insert.
+    Versions and deletion marks are content: a row that returns to an older state is another insert. So is a
+    row of another `generation`: one sent again on purpose, which the target may no longer have.
     """
     digest = hashlib.blake2b(digest_size=16)
     mark = batch.mark.to_json() if batch.mark else ""
     digest.update(f"{batch.plan.table}\0{batch.plan.target}\0{mark}\0{block.rows}\0".encode())
+    if generation:
+        digest.update(f"{generation}\0".encode())
     for column in block.columns:
         digest.update(f"{column.name}\0{column.clickhouse_type}\0".encode())
         for part in column.data:
