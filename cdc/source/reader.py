@@ -10,7 +10,8 @@ that were committed late while the pieces were read are found there.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import duckdb
@@ -37,6 +38,7 @@ _MOST_PIECES = 4
 """Pieces read at once and sorted in memory. More are no faster: 20 take 80 MB more for the same 5 million
 rows a second."""
 _MOVES = "__cdc_moves"
+_VERSION = "__cdc_version"
 _DELETED = "CAST(0 AS UBIGINT)"
 """Stands for the hash of a deleted row, so that the same row, inserted again, is not taken for sent."""
 
@@ -64,6 +66,15 @@ class Standing:
     mark: Mark | None
     limits: BatchLimits
     seen_at: float
+
+
+@dataclass(slots=True)
+class _Rest:
+    """The rows at the end of one piece that do not fill a batch: the next piece's first."""
+
+    rows: list[pa.RecordBatch] = field(default_factory=list)
+    keep: bool = False
+    """Another piece follows."""
 
 
 class SnapshotReader:
@@ -225,6 +236,7 @@ class SnapshotReader:
             return low, standing
         end = self._low(places[-1])
         done, width = 0, _FIRST_PIECES
+        rest = _Rest()
         while done < len(places):
             width = min(width, len(places) - done)
             bounds = Range(
@@ -234,7 +246,8 @@ class SnapshotReader:
             )
             try:
                 with self._snapshots.take() as snapshot:
-                    standing = yield from self._stream(snapshot, bounds, standing, end)
+                    rest.keep = done + width < len(places)
+                    standing = yield from self._stream(snapshot, bounds, standing, end, rest)
             except SnapshotSuperseded as error:
                 self._snapshots.overtaken(error)
                 width = max(1, width // 2)
@@ -244,7 +257,12 @@ class SnapshotReader:
         return end, standing
 
     def _stream(
-        self, view: View, bounds: Range | None, standing: Standing, remember_from: str | None
+        self,
+        view: View,
+        bounds: Range | None,
+        standing: Standing,
+        remember_from: str | None,
+        rest: _Rest | None = None,
     ) -> Generator[Batch, None, Standing]:
         """Batches of the rows within `bounds`, or of those without a watermark if it is None.
 
@@ -262,7 +280,8 @@ class SnapshotReader:
             moves = self._moves(selection, standing.mark)
             where = selection.within(bounds)
         rows = self._rows(view, moves, hashed, where)
-        return (yield from self._batches(view, self._window.unsent(rows, view.cursor), selection, standing))
+        unsent = self._window.unsent(rows, view.cursor)
+        return (yield from self._batches(view, unsent, selection, standing, rest=rest))
 
     def _moves(self, selection: Selection, mark: Mark | None) -> str:
         """The condition that a row moves the mark: it lies past it, and not too far in the future."""
@@ -281,14 +300,38 @@ class SnapshotReader:
         )
 
     def _batches(
-        self, view: View, sql: str, selection: Selection, standing: Standing, *, removed: bool = False
+        self,
+        view: View,
+        sql: str,
+        selection: Selection,
+        standing: Standing,
+        *,
+        removed: bool = False,
+        rest: _Rest | None = None,
     ) -> Generator[Batch, None, Standing]:
+        rest = rest or _Rest()
         found = view.stream(f"{sql} ORDER BY {order(self._plan)}", selection.parameters, standing.limits.rows)
         self._check(found.types)
-        for rows in rebatch(found.batches, standing.limits):
-            batch, standing = self._batch(rows, view.position, standing, removed=removed)
-            yield batch
+        read = (self._versioned(rows, view.position) for rows in found.batches)
+        before, handed_out = list(rest.rows), 0
+        held: list[pa.RecordBatch] = []
+        for rows in rebatch(chain(before, read), standing.limits):
+            ready, held = [*held, rows], []
+            if rest.keep and rows.num_rows < standing.limits.rows:
+                held = [ready.pop()]
+            for each in ready:
+                handed_out += each.num_rows
+                if handed_out >= sum(part.num_rows for part in before):
+                    rest.rows = []  # not earlier: a checkpoint may come before they are handed out
+                batch, standing = self._batch(each, view.position, standing, removed=removed)
+                yield batch
+        if rest.keep:
+            rest.rows = held
         return standing
+
+    def _versioned(self, rows: pa.RecordBatch, position: Position) -> pa.RecordBatch:
+        """`rows` with their versions: a batch may hold rows that were read at several positions."""
+        return rows.append_column(_VERSION, row_versions(rows, self._plan, position))
 
     def _check(self, found: dict[str, str]) -> None:
         """Raises:
@@ -312,7 +355,7 @@ class SnapshotReader:
         batch = Batch(
             plan=self._plan,
             rows=delivered,
-            versions=row_versions(delivered, self._plan, position),
+            versions=rows.column(_VERSION),
             mark=mark,
             position=self.resume_from or position,
             seen_at=standing.seen_at,
