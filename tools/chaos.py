@@ -151,8 +151,8 @@ def run(minutes: float, seed: int, *, rate: int, least: int, say: Callable[[str]
         rows = int(rig.query("SELECT uniqExact(trade_id) FROM DB.trades"))
         outcome = rig.settle(f"chaos, {chaos.done.total()} faults, seed {seed}", chaos.slowest, "")
         say(
-            f"{chaos.done.total()} faults, {rows} trades: {outcome.lost} lost, {outcome.duplicated} twice under "
-            f"FINAL, slowest recovery {chaos.slowest:.1f} s"
+            f"{chaos.done.total()} faults, {rows} trades: {outcome.lost} lost, {outcome.duplicated} twice "
+            f"under FINAL, slowest recovery {chaos.slowest:.1f} s"
         )
         for name, times in sorted(chaos.done.items()):
             say(f"  {times:4d} {name}")

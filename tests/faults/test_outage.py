@@ -112,7 +112,12 @@ def test_however_long_the_target_is_away_three_batches_are_held() -> None:
     bench.target.refuse = refuse
     bench.target.ping_error = lambda: TargetError("reach", "it", "away", "Wait", meaning=Meaning.RETRY)
     with Pipeline(bench.delivery, "trades") as pipeline:
-        reading = threading.Thread(target=lambda: [pipeline.put(batch_of([seq])) for seq in range(1, 11)])
+
+        def read() -> None:
+            for seq in range(1, 11):
+                pipeline.put(batch_of([seq]))
+
+        reading = threading.Thread(target=read)
         reading.start()
         wait_until(lambda: bench.clock.monotonic() - began >= 3600.0, "the hour to pass")
         wait_until(lambda: len(encoded) == DEPTH + 2, "the pipeline to be full")
