@@ -59,9 +59,14 @@ def _mirrored(server: RedisServer) -> int:
         return sum(1 for _ in client.scan_iter("cdc:*:row:main.trades:*", count=1000))
 
 
-def _settle(rig: Rig, fault: str) -> None:
+def _noticed(rig: Rig) -> str:
+    """Wait until a person is told; what they are told."""
     wait_until(lambda: any("cannot use Redis" in line for line in rig.replica.messages()), "a word of it")
-    message = next(line for line in rig.replica.messages() if "cannot use Redis" in line)
+    return next(line for line in rig.replica.messages() if "cannot use Redis" in line)
+
+
+def _settle(rig: Rig, fault: str) -> None:
+    message = _noticed(rig)
     assert PASSWORD not in rig.replica.log
     rig.settle(fault, 0.0, message)
 
@@ -69,6 +74,7 @@ def _settle(rig: Rig, fault: str) -> None:
 def test_redis_killed_and_started_again(running: Rig, server: RedisServer) -> None:
     server.kill()
     running.recover()
+    _noticed(running)
     running.recover()
     server.start()
     wait_until(lambda: _mirrored(server) > 0, "rows to be copied again")
@@ -78,7 +84,7 @@ def test_redis_killed_and_started_again(running: Rig, server: RedisServer) -> No
 def test_redis_hung(running: Rig, server: RedisServer) -> None:
     with server.frozen():
         running.recover()
-        wait_until(lambda: any("Redis" in line for line in running.replica.messages()), "a word of it")
+        _noticed(running)
         running.recover()
     _settle(running, "Redis hung")
 
@@ -99,9 +105,10 @@ def test_redis_flushed(running: Rig, server: RedisServer) -> None:
         client.flushall()
         running.recover()
         wait_until(lambda: _mirrored(server) > 0, "rows to be copied again")
+        wait_until(lambda: client.keys("cdc:*:sync") and client.keys("cdc:*:lease"), "all to be there again")
         (sync,) = client.keys("cdc:*:sync")
         (lease,) = client.keys("cdc:*:lease")
-        assert json.loads(client.hget(sync, "main.trades") or "")["state"] == "running"
+        assert json.loads(client.hget(sync, "main.trades") or "")["watermark"] is not None
         assert json.loads(client.get(lease) or "")["pid"] == running.replica.process.pid
     running.settle("Redis flushed", 0.0, "none")
 
