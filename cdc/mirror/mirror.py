@@ -29,8 +29,8 @@ MAX_BYTES = 64 << 20
 """Of rows that wait to be written: two of the largest batches by default."""
 PIPELINE_ROWS = 500
 """Rows written by one request: some 100 kB."""
-MOST_ROWS_PER_SECOND = 10_000.0
-"""Each row costs some 10 microseconds of the interpreter, which replication needs too: a tenth of it at most.
+MOST_ROWS_PER_SECOND = 5_000.0
+"""Each row costs some 20 microseconds of the interpreter, which replication needs too: a tenth of it at most.
 A backfill is faster than this; what does not fit is dropped."""
 STATUS_SECONDS = 1.0
 AWAY_SECONDS = (0.5, 1.0, 2.0, 5.0)
@@ -109,7 +109,7 @@ class Mirror:
         self._client.close()
 
     def offer(self, batch: Batch) -> None:
-        """`batch` is in the target: keep the last state of its rows."""
+        """`batch` was read, and is on its way to the target: keep the last state of its rows."""
         if not self._ttl or not len(batch):
             return
         dropped = 0

@@ -8,6 +8,7 @@ PREFIX:SOURCE:sync                   a hash: TABLE to the table's object in the 
 PREFIX:SOURCE:replicator             the status file's other keys, and the host, as JSON
 PREFIX:SOURCE:lease                  who holds the lease, as JSON
 ```
+A row that was dropped (cdc_redis_dropped_rows_total) has an older state here, or none: the version tells.
 KEY is the values of the key columns as a JSON list of texts. Dictionaries are decoded: each row stands alone.
 """
 

@@ -1,24 +1,19 @@
-"""A target that tells the mirror which rows it has acknowledged; the replicator knows nothing of it."""
+"""A target that offers the mirror each batch on its way; the replicator knows nothing of it.
+
+A batch is offered when it is encoded, not once it is acknowledged: while the target is away, what was read and
+is not there yet stands in Redis. [R5]
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from cdc.change import Batch, Encoded, TablePlan
 from cdc.replicator.ports import Target, TargetTable
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A block, and the batch that it is of."""
-
-    block: object
-    batch: Batch
-
-
 class MirroredTarget:
-    """`target`, whose acknowledged batches are offered to the mirror."""
+    """`target`, whose batches are offered to the mirror too."""
 
     def __init__(self, target: Target, offer: Callable[[Batch], None]) -> None:
         self._target = target
@@ -27,8 +22,8 @@ class MirroredTarget:
     def __repr__(self) -> str:
         return f"MirroredTarget({self._target!r})"
 
-    def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
-        return _MirroredTable(self._target.open(plan, generation), self._offer)
+    def open(self, plan: TablePlan) -> TargetTable:
+        return _MirroredTable(self._target.open(plan), self._offer)
 
     def ping(self) -> float:
         return self._target.ping()
@@ -43,13 +38,11 @@ class _MirroredTable:
         self._offer = offer
 
     def encode(self, batch: Batch) -> Encoded:
-        encoded = self._table.encode(batch)
-        return replace(encoded, block=_Block(encoded.block, batch))
+        self._offer(batch)
+        return self._table.encode(batch)
 
     def send(self, encoded: Encoded) -> None:
-        assert isinstance(encoded.block, _Block)
-        self._table.send(replace(encoded, block=encoded.block.block))
-        self._offer(encoded.block.batch)
+        self._table.send(encoded)
 
     def close(self) -> None:
         self._table.close()

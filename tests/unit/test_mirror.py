@@ -17,7 +17,7 @@ import redis
 
 from cdc.change import Batch, Column, Mark, Position, TableId, TablePlan
 from cdc.config.redis import RedisOptions, check_url
-from cdc.errors import CdcError, ConfigError
+from cdc.errors import CdcError, ConfigError, Meaning, TargetError
 from cdc.mirror import Mirror, MirroredTarget, base_key, read_row, row_key, schema_key
 from cdc.mirror import mirror as mirror_module
 from cdc.mirror.rows import schema_name
@@ -198,16 +198,23 @@ def test_a_backfill_does_not_take_the_interpreter_from_replication(
     assert sum(seconds for seconds in clock.waits if seconds > 1.0) >= 18.0
 
 
-def test_what_the_target_acknowledged_is_offered_and_nothing_else() -> None:
+def test_what_is_on_its_way_is_offered_also_while_the_target_is_away() -> None:
+    """[R5]"""
     memory, offered = MemoryTarget(), list[Batch]()
-    table = MirroredTarget(memory, offered.append).open(PLAN)
+    target = MirroredTarget(memory, offered.append)
+    table = target.open(PLAN)
+    memory.refuse = lambda seqs: TargetError("insert", "trades", "away", "Start it", meaning=Meaning.RETRY)
     first, second = batch_of([1]), batch_of([2, 3])
     blocks = [table.encode(first), table.encode(second)]
-    assert offered == []
+    with pytest.raises(TargetError):
+        table.send(blocks[0])
+    assert offered == [first, second]
+    memory.refuse = lambda seqs: None
     for block in blocks:
         table.send(block)
-    assert offered == [first, second]
     assert memory.received() == [1, 2, 3]
+    assert len(offered) == 2
+    assert target.ping() == 0.0
 
 
 @pytest.mark.parametrize(
