@@ -45,10 +45,11 @@ SECRETS = {
     "auth.clickhouse_password": "target.password",
     "auth.redis_password": "redis.password",
     "encryption.master_key": "database.encryption_key",
+    "alerts.webhook": "supervisor.alerts.webhook",
 }
 """Keys of secrets.toml and the keys they become."""
 
-ONLY_SECRET = ("target.password", "redis.password", "database.encryption_key")
+ONLY_SECRET = ("target.password", "redis.password", "database.encryption_key", "supervisor.alerts.webhook")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -164,13 +165,16 @@ def leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _get(data: Mapping[str, Any], key: str) -> object:
-    section, _, name = key.partition(".")
-    table = data.get(section)
-    return table.get(name) if isinstance(table, Mapping) else None
+    found: object = data
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def _set(data: dict[str, Any], key: str, value: object) -> None:
-    section, _, name = key.partition(".")
-    table = data.setdefault(section, {})
+    *sections, name = key.split(".")
+    table: object = data
+    for section in sections:
+        table = table.setdefault(section, {}) if isinstance(table, dict) else None
     if isinstance(table, dict):  # else the model says that it must be a table
         table[name] = value
