@@ -18,6 +18,7 @@ twin's tables, so a second image of it has the first table alone. (DuckDB: wal_r
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import tempfile
@@ -37,6 +38,8 @@ from cdc.source.quote import identifier
 
 _numbers = itertools.count(1)  # attached databases and filesystems are named for all connections at once
 _CHUNK = (102).to_bytes(2, "little")
+_KEPT = 64
+"""Images kept for other twins of the same columns: each tail has two, and writing one takes 50 ms."""
 _INSERTS, _DELETES = "inserts", "deletes"
 
 LeafPath = tuple[int, ...]
@@ -88,11 +91,9 @@ class Twin:
         self.kinds = _kinds(stored)
         """The stored columns' types, as DuckDB's own objects."""
         self._leaves = dict(leaf for n, kind in enumerate(self.kinds) for leaf in _leaves_of(kind, (n,)))
-        self._plain = _write_image({_INSERTS: stored})
-        tables = {_INSERTS: stored, _DELETES: "row_id BIGINT"}
-        for path, kind in self._leaves.items():
-            tables[_table(path)] = f"value {kind}, row_id BIGINT"
-        self._whole = _write_image(tables)
+        self._plain = _write_image(((_INSERTS, stored),))
+        leaves = ((_table(path), f"value {kind}, row_id BIGINT") for path, kind in self._leaves.items())
+        self._whole = _write_image(((_INSERTS, stored), (_DELETES, "row_id BIGINT"), *leaves))
         connection.register_filesystem(self._files)
 
     @property
@@ -182,10 +183,11 @@ def _column_path(payload: bytes) -> tuple[LeafPath, int]:
     return tuple(path), at
 
 
-def _kinds(stored: str) -> list[Any]:
+@functools.lru_cache(_KEPT)
+def _kinds(stored: str) -> tuple[Any, ...]:
     with duckdb.connect() as scratch:
         scratch.execute(f"CREATE TABLE {_INSERTS} ({stored})")
-        return list(scratch.table(_INSERTS).types)
+        return tuple(scratch.table(_INSERTS).types)
 
 
 def _leaves_of(kind: Any, path: LeafPath) -> Iterator[tuple[LeafPath, str]]:
@@ -198,16 +200,17 @@ def _leaves_of(kind: Any, path: LeafPath) -> Iterator[tuple[LeafPath, str]]:
         yield from _leaves_of(member, (*path, number))
 
 
-def _write_image(tables: dict[str, str]) -> _Image:
+@functools.lru_cache(_KEPT)
+def _write_image(tables: tuple[tuple[str, str], ...]) -> _Image:
     """Let DuckDB write the twin with these tables once: its empty file, and a log that uses each in turn."""
     with tempfile.TemporaryDirectory(prefix="cdc-twin-") as directory:
         path = Path(directory, "db")
         with duckdb.connect(str(path)) as scratch:
             scratch.execute("PRAGMA disable_checkpoint_on_shutdown")
-            for name, definition in tables.items():
+            for name, definition in tables:
                 scratch.execute(f"CREATE TABLE {name} ({definition})")
             scratch.execute("CHECKPOINT")
-            for name in tables:
+            for name, _ in tables:
                 scratch.execute(f"INSERT INTO {name} DEFAULT VALUES")
         file = path.read_bytes()
         log = path.with_name("db.wal").read_bytes()
@@ -216,7 +219,9 @@ def _write_image(tables: dict[str, str]) -> _Image:
     payloads = [bytes(payload) for payload in frames.read_payloads(log, header.size)]
     uses = [frames.frame(payload) for payload in payloads if frames.kind(payload) == frames.USE_TABLE]
     commit = next(frames.frame(payload) for payload in payloads if frames.kind(payload) == frames.COMMIT)
-    return _Image(file, log[: header.size], dict(zip(tables, uses, strict=True)), commit)
+    return _Image(
+        file, log[: header.size], dict(zip((name for name, _ in tables), uses, strict=True)), commit
+    )
 
 
 class MemoryFiles(AbstractFileSystem):  # type: ignore[misc]
