@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from cdc.config.limits import Section
 from cdc.errors import ConfigError
@@ -67,18 +67,10 @@ def refuse(subject: str, problem: str) -> ConfigError:
     return ConfigError("use [redis]", subject, problem, remedy)
 
 
-def _is_url(url: str) -> str:
-    try:
-        check_url(url)
-    except ConfigError as error:
-        raise ValueError(f"{error.problem}; {error.remedy[:1].lower()}{error.remedy[1:]}") from None
-    return url
-
-
 class RedisConfig(Section):
     """A copy of the state for others to see, and the lease of standbys on other hosts."""
 
-    url: Annotated[str, AfterValidator(_is_url)] | None = None
+    url: str | None = None
     password: SecretStr | None = None
     """From [auth] redis_password of secrets.toml, or REDIS_PASSWORD."""
     prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "cdc"
@@ -98,6 +90,13 @@ class RedisConfig(Section):
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
+        if self.url is not None:  # here, for the value of a key that is refused by itself would be shown
+            try:
+                check_url(self.url)
+            except ConfigError as error:
+                raise ValueError(
+                    f"url: {error.problem}; {error.remedy[:1].lower()}{error.remedy[1:]}"
+                ) from None
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together; give both or neither")
         if (self.ca_file or self.cert_file) and not (self.url or "").startswith("rediss://"):

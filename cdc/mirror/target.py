@@ -1,7 +1,7 @@
 """A target that offers the mirror each batch on its way; the replicator knows nothing of it.
 
-A batch is offered when it is encoded, not once it is acknowledged: while the target is away, what was read and
-is not there yet stands in Redis. [R5]
+A batch is offered when it is encoded, not once it is acknowledged: while the target is away, what was read
+and is not there yet stands in Redis. [R5]
 """
 
 from __future__ import annotations
