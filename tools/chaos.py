@@ -95,19 +95,15 @@ class Chaos:
 
     def _kill(self) -> None:
         self.rig.replica.kill()
-        self.rig.replicate()
+        self.rig.replicate(mortal=True)
 
     def _stop(self) -> None:
         self.rig.replica.stop()
-        self.rig.replicate()
+        self.rig.replicate(mortal=True)
 
     def _die(self, by: str) -> None:
-        self.rig.replica.kill()
-        dying = self.rig.replicate(
-            die_at=self.random.choice(STEPS), die_by=by, die_on=self.random.randrange(1, 20)
-        )
-        dying.wait(SETTLE_SECONDS)
-        self.rig.replicate()
+        self.rig.replica.die(self.random.choice(STEPS), by)
+        self.rig.replicate(mortal=True)
 
     def _kill_writer(self) -> None:
         self.rig.writer.kill()
@@ -127,7 +123,7 @@ def installation(directory: Path, rate: int) -> Iterator[tuple[Rig, Proxy, Click
         through = f"clickhouse://127.0.0.1:{proxy.port}"
         with Rig(directory / "rig", url, server.query, through=through, rate=rate) as rig:
             rig.write()
-            rig.replicate()
+            rig.replicate(mortal=True)
             rig.recover()
             yield rig, proxy, server
 

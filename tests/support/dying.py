@@ -1,8 +1,9 @@
 """`cdc` that ends itself at a named step of its cycle: `python -m tests.support.dying --config FILE run`.
 
 The step is named by CDC_DIE_AT, the signal by CDC_DIE_BY (KILL or TERM), and CDC_DIE_ON says the how manieth
-time the step is reached. The steps are taken at the replicator's ports, so the product knows nothing of this.
-Its wall clock is off by the seconds that the file named by CDC_CLOCK holds.
+time the step is reached. A process that runs is told by the file that CDC_DIE_FILE names: "STEP:SIGNAL".
+The steps are taken at the replicator's ports, so the product knows nothing of this. Its wall clock is off by
+the seconds that the file named by CDC_CLOCK holds.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ STEPS = (
     "after commit",
 )
 
+_ARMED = Path(os.environ.get("CDC_DIE_FILE", os.devnull))
 _AT = os.environ.get("CDC_DIE_AT", "")
 _BY = signal.Signals[f"SIG{os.environ.get('CDC_DIE_BY', 'KILL')}"]
 _lock = threading.Lock()
@@ -42,6 +44,11 @@ _left = int(os.environ.get("CDC_DIE_ON", "1"))
 def reach(step: str) -> None:
     """Die here, if this is the step and the time."""
     global _left
+    if _ARMED.is_file():
+        at, by = _ARMED.read_text().split(":")
+        if at == step:
+            _ARMED.unlink()
+            os.kill(os.getpid(), signal.Signals[f"SIG{by}"])
     if step != _AT:
         return
     with _lock:
@@ -84,7 +91,7 @@ class _Table(_Wrapped):
         reach("after encode")
         block = encoded.block
         assert isinstance(block, NativeBlock)
-        if _AT == "mid-send":
+        if _ARMED.is_file() or _AT == "mid-send":
             block = _CutBlock(*(getattr(block, each.name) for each in fields(block)))
         return replace(encoded, block=block)
 
@@ -106,7 +113,7 @@ class _CutBlock(NativeBlock):
 
 class _Marks(_Wrapped):
     def commit(self, decision: Decision) -> None:
-        if _AT == "in commit":
+        if _ARMED.is_file() or _AT == "in commit":
             decision = replace(decision, failed=_Inside(decision.failed))
         self._inner.commit(decision)
         reach("after commit")

@@ -81,14 +81,19 @@ class Replica:
         die_by: str = "KILL",
         die_on: int = 1,
         clock: Path | None = None,
+        mortal: bool = False,
     ) -> None:
-        module = "tests.support.dying" if die_at or clock else "cdc"
+        """`mortal`: `die` works."""
+        module = "tests.support.dying" if die_at or clock or mortal else "cdc"
         environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("DUCKDB_", "CLICKHOUSE_"))
         }
         environment |= {"CDC_DIE_AT": die_at, "CDC_DIE_BY": die_by, "CDC_DIE_ON": str(die_on)}
+        self._death = config.with_name(f"death-{time.monotonic_ns()}")
+        if mortal:
+            environment["CDC_DIE_FILE"] = str(self._death)
         if clock is not None:
             environment["CDC_CLOCK"] = str(clock)
         self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
@@ -126,6 +131,13 @@ class Replica:
             if event.get("level") in ("warning", "error", "critical"):
                 found.append(str(event.get("error") or event["event"]))
         return found
+
+    def die(self, step: str, by: str) -> int:
+        """Have it end by signal `by` as soon as it reaches `step`; its exit code."""
+        fresh = self._death.with_suffix(".new")
+        fresh.write_text(f"{step}:{by}")
+        fresh.replace(self._death)
+        return self.wait(60.0)
 
     def kill(self) -> None:
         self.process.kill()
@@ -239,6 +251,15 @@ rows_per_second = 0
         made = Replica(self.config, *arguments, **options)
         self._replica = self._stack.enter_context(made)
         return made
+
+    def runs(self) -> bool:
+        """Whether there is a replicator that has not ended."""
+        return self._replica is not None and self._replica.process.poll() is None
+
+    def stop(self) -> None:
+        """End the replicator in order, if there is one."""
+        if self.runs():
+            self.replica.stop()
 
     @property
     def replica(self) -> Replica:
