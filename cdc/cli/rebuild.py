@@ -29,9 +29,11 @@ def rebuild(ctx: typer.Context, yes: Yes = False) -> None:
         identity = source.identity
         plans = plans_of(settings, source).plans
         marks = {plan.table: _reached(target, plan, now + settings.sync.max_skew_sec) for plan in plans}
-    for table, mark in marks.items():
-        there = "nothing in the target: no mark, every row is sent" if mark is None else mark.watermark
-        typer.echo(f"{table}: {there}")
+    for plan in plans:
+        mark = marks[plan.table]
+        nothing = "rows may wait for their group" if plan.completion is not None else "nothing in the target"
+        there = f"{nothing}: no mark, every row is sent" if mark is None else mark.watermark
+        typer.echo(f"{plan.table}: {there}")
     if not yes:
         confirm("Set these marks, in place of those stored?")
     rebuilt = rebuild_store(
@@ -47,13 +49,14 @@ def rebuild(ctx: typer.Context, yes: Yes = False) -> None:
 def _reached(target: ClickHouseTarget, plan: TablePlan, wall_seconds: float) -> Mark | None:
     """How far the target has the table; None where it has nothing, or no such table yet.
 
+    None also where rows wait for their group: those held in the lost store lie before the greatest watermark.
     A row stamped further ahead than `wall_seconds` does not count: past it, correct rows would be skipped.
     """
     from cdc.source.marking import Marking
     from cdc.target.schema import Kind
     from cdc.watermark import mark_type
 
-    if any(each.kind is Kind.MISSING_TABLE for each in target.diff(plan)):
+    if plan.completion is not None or any(each.kind is Kind.MISSING_TABLE for each in target.diff(plan)):
         return None
     value = target.maximum(plan, Marking(plan, 0.0).latest(wall_seconds))
     return None if value is None else Mark(mark_type(plan.watermark.type).canonical(value), ())

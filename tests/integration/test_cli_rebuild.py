@@ -137,6 +137,31 @@ def test_a_rebuild_clears_the_mark_of_a_table_that_the_target_lost(tmp_path: Pat
         assert json.loads(cdc("watermark", "list", "--json").stdout)[0]["mark"] is None
 
 
+COMPLETION = """
+    [[tables]]
+    name = "fills"
+    watermark = "seq"
+    [tables.completion]
+    group = "order_id"
+    condition = "bool_or(done)"
+"""
+
+
+def test_a_table_whose_rows_wait_for_their_group_is_sent_from_its_beginning(
+    tmp_path: Path, any_place: Place
+) -> None:
+    """Rows that the lost store held lie before the greatest watermark of the target. [F8]"""
+    cdc = commands(tmp_path, any_place, tables=COMPLETION)
+    with Writer(tmp_path / "t.duckdb") as writer:
+        writer.run("CREATE TABLE fills (id INTEGER PRIMARY KEY, seq BIGINT, order_id INTEGER, done BOOLEAN)")
+        writer.run("INSERT INTO fills VALUES (1, 7, 1, true)")
+        cdc("schema", "apply", "--yes")
+        cdc("verify", "--repair")
+        done = cdc("watermark", "rebuild", "--yes")
+        assert "main.fills: rows may wait for their group: no mark, every row is sent" in done.stdout
+        assert json.loads(cdc("watermark", "list", "--json").stdout)[0]["mark"] is None
+
+
 def test_a_rebuild_is_refused_while_a_replicator_runs(tmp_path: Path, any_place: Place) -> None:
     cdc = commands(tmp_path, any_place, tables='[[tables]]\nname = "trades"\nwatermark = "seq"\n')
     with Writer(tmp_path / "t.duckdb") as writer:
