@@ -173,6 +173,7 @@ def _drawn(report: Report) -> RenderableType:
         parts.append(_tables(status))
         parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
         parts += [Text(_held(item, status.updated_at)) for item in status.tables if item.held_rows]
+        parts += [Text(f"alert: {item.name} {item.subject}: {item.message}") for item in status.alerts]
         parts += [Text(f"left out: {item.table}: {item.reason}") for item in status.left_out]
     else:
         parts.append(Text(head))

@@ -62,6 +62,22 @@ def test_a_second_replicator_is_refused_and_harms_nothing(rig: Rig) -> None:
         rig.settle("two replicators on one source", 0.0, message)
 
 
+def test_a_replicator_that_was_overtaken_ends_and_inserts_no_more(rig: Rig) -> None:
+    """Its lock file was removed by hand: the epoch in the store is what is left."""
+    rig.stop()
+    with rig.replicate() as first:
+        rig.recover()
+        for lock in (rig.directory / "trades.duckdb.cdc").glob("lease-*.lock"):
+            lock.unlink()
+        with rig.replicate() as second:
+            assert first.wait() == ExitCode.HELD.value
+            message = first.messages()[-1]
+            assert "another replicator has taken over" in message
+            took = rig.recover()
+            assert second.process.poll() is None
+            rig.settle("lease lost while running", took, message)
+
+
 def test_a_standby_takes_over_within_ten_seconds(rig: Rig) -> None:
     rig.stop()
     with rig.replicate() as first:

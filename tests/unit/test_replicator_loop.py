@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from cdc.change import BatchLimits, TablePlan
+import pytest
+
+from cdc.change import BatchLimits, TableId, TablePlan
 from cdc.errors import Meaning, SourceError, StateError, TargetError
 from cdc.replicator.pace import Pace
 from cdc.replicator.retry import Backoff
@@ -79,6 +81,21 @@ def test_a_table_with_other_columns_than_before_is_read_again_from_its_first_row
         rig.wait_for([1, 2, 1, 2, 3])
     assert rig.marks.restarted == [PLAN.table]
     assert "resync" in [state for _, state, _ in rig.observer.states]
+
+
+@pytest.mark.parametrize(("rows", "hastened"), [(10, []), (11, [PLAN.table])])
+def test_more_than_ten_failed_rows_are_tried_again_at_once_and_once(
+    rows: int, hastened: list[TableId]
+) -> None:
+    rig = Rig()
+    rig.target.reject = lambda seq: seq <= rows
+    rig.source.append(*range(1, rows + 1))
+    with rig.running():
+        wait_until(lambda: len(rig.marks.failed()) == rows, "the rows are set aside")
+        for seq in range(100, 103):
+            rig.source.append(seq)
+            wait_until(lambda seq=seq: seq in rig.target.received(), "a later row arrives")  # type: ignore[misc]
+    assert rig.marks.hastened == hastened
 
 
 def test_a_halted_table_leaves_the_others_going_and_recovers_once_mended() -> None:
