@@ -140,6 +140,20 @@ def inserted_rows(payload: bytes | memoryview) -> int:
     return varint(payload, 7)[0]
 
 
+def inserted_columns(payload: bytes | memoryview) -> int:
+    """The columns of an INSERT payload: behind the number of rows, field 101 is the list of their types.
+
+    Raises:
+        NotUnderstood: they are not there.
+    """
+    if bytes(payload[3:7]) != _ROWS:
+        raise NotUnderstood("an INSERT entry without its number of rows")
+    _, at = varint(payload, 7)
+    if bytes(payload[at : at + 2]) != _ROWS[:2]:
+        raise NotUnderstood("an INSERT entry without the types of its columns")
+    return varint(payload, at + 2)[0]
+
+
 def may_concern(payload: bytes | memoryview, table: TableId) -> bool:
     """Whether a change of the catalog can be one of `table`: then it spells its name, or drops its schema."""
     name = table.schema if kind(payload) == DROP_SCHEMA else table.name

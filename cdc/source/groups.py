@@ -80,6 +80,12 @@ class RowGroups:
         """Rows that were deleted, and not by the log."""
         return max(0, before.live_rows + logged.inserted - logged.deleted - self.live_rows)
 
+    def may_lack_rows_of(self, before: RowGroups) -> bool:
+        """Whether rows may have been deleted since `before`, where no log tells: as far as the counts of
+        stored and of dead rows show it."""
+        dead, dead_before = self.stored_rows - self.live_rows, before.stored_rows - before.live_rows
+        return dead != dead_before or self.stored_rows < before.stored_rows
+
     def row_ids(self, number: int) -> tuple[int, int]:
         """The first row id of a row group, and the one after its last."""
         return (self.ends[number - 1] if number else 0), self.ends[number]

@@ -187,6 +187,12 @@ class TailingReader:
         if tail.vanished and self._deletes:
             self._events.tail_broken(self._table, f"{tail.vanished} rows were deleted without the log")
         before, self._groups = self._groups, tail.groups
+        if (
+            self._unseen
+            and self._deletes
+            and (before is None or tail.groups is None or tail.groups.may_lack_rows_of(before))
+        ):
+            self._events.tail_broken(self._table, "rows may have been deleted while the log was not followed")
         if (self._unseen or not tail.explained) and tail.groups is not None:
             again = tail.groups.rewritten_since(before) if before is not None else None
             if again is None and tail.groups.ends and tail.groups.stored_rows <= _MOST_ROWS_AGAIN:

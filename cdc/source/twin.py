@@ -123,7 +123,8 @@ class Twin:
 
     def close(self) -> None:
         """Take the twin's filesystem off the connection."""
-        self._connection.unregister_filesystem(self._name)
+        with contextlib.suppress(duckdb.Error):  # a connection that broke has none
+            self._connection.unregister_filesystem(self._name)
 
     @contextlib.contextmanager
     def attached(self, payloads: Sequence[bytes]) -> Iterator[Decoded]:
@@ -158,6 +159,8 @@ class Twin:
         """The twin's table that the payload goes to, what it updates, and the payload as an insert."""
         kind = frames.kind(payload)
         if kind == frames.INSERT:
+            if (columns := frames.inserted_columns(payload)) != len(self.kinds):
+                raise NotUnderstood(f"an insert of {columns} columns into {len(self.kinds)}")
             return _INSERTS, None, payload
         if kind == frames.DELETE:
             return _DELETES, None, payload[:2] + bytes([frames.INSERT]) + payload[3:]
