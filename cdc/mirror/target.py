@@ -22,8 +22,8 @@ class MirroredTarget:
     def __repr__(self) -> str:
         return f"MirroredTarget({self._target!r})"
 
-    def open(self, plan: TablePlan) -> TargetTable:
-        return _MirroredTable(self._target.open(plan), self._offer)
+    def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
+        return _MirroredTable(self._target.open(plan, generation), self._offer)
 
     def ping(self) -> float:
         return self._target.ping()
