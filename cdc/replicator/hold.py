@@ -12,23 +12,22 @@ later change of one of its rows is delivered at once instead of waiting for rows
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Batch, FailedRow, Held, HeldRows, Holding, TablePlan
+from cdc.change import Batch, Held, HeldRows, Holding, TablePlan
 from cdc.clock import Clock
 from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early, Rule, Waiting
 from cdc.replicator.identity import Key, keys, texts
+from cdc.replicator.outdated import VERSION, Outdated
 
-VERSION = "__cdc_version"
 MAX_PIECES = 64
 """A group that came in more pieces is stored anew as one."""
 MAX_REMEMBERED = 100_000
 """Groups delivered that are remembered at most: some 10 MB."""
-_OTHER_COLUMNS = "it waited for its group, and its columns are no longer those replicated"
 
 
 @dataclass(slots=True)
@@ -66,12 +65,11 @@ class Hold:
         self._homes: dict[Key, str] = {}
         self._rows = 0
         self._bytes = 0
-        self._foreign: list[HeldRows] = []
+        self._outdated = Outdated(plan, (each for each in held.rows if each.schema_version != schema_version))
         now = clock.wall()
         self._delivered = OrderedDict((group, min(at, now)) for group, at in held.delivered)
         for each in sorted(held.rows, key=lambda each: each.since):  # stable: pieces stay in their order
             if each.schema_version != schema_version:
-                self._foreign.append(each)
                 continue
             (piece,) = pa.ipc.open_stream(each.payload)
             since = min(each.since, now)  # the clock may have been set back
@@ -89,11 +87,11 @@ class Hold:
     @property
     def done(self) -> bool:
         """Nothing is held, and nothing will be: there is no rule."""
-        return self._rule is None and not (self._groups or self._foreign or self._delivered)
+        return self._rule is None and not (self._groups or self._outdated or self._delivered)
 
     def due_in(self) -> float:
         """Seconds until the oldest group has waited long enough; infinite when nothing is held."""
-        if self._foreign or (self._rule is None and not self.done):
+        if self._outdated or (self._rule is None and not self.done):
             return 0.0
         since = self.waiting.since
         return float("inf") if since is None else max(0.0, since + self._max_age - self._clock.wall())
@@ -108,9 +106,7 @@ class Hold:
         turn = _Turn()
         self._expel(turn, aged=True)
         self._remember(turn)
-        failed = tuple(row for each in self._foreign for row in self._failed(each))
-        released = {each.group for each in self._foreign}
-        self._foreign = []
+        failed, released = self._outdated.give_up()
         turn.released |= released
         return Admitted(self._batch(turn.pieces), turn.holding(), failed, turn.early(), self.waiting)
 
@@ -120,11 +116,17 @@ class Hold:
         Raises:
             CdcError: the rule cannot be evaluated.
         """
-        rule = self._plan.completion
+        turn, rule = _Turn(), self._plan.completion
+        if self._outdated:
+            self._outdated.met(keys(batch.rows, self._plan.key))
+            turn.parked, turn.released = self._outdated.set_apart()
         if rule is None or self._rule is None:
-            due = self.due()  # what was held goes before its newer state
-            return Admitted(batch) if due is None else replace(due, batch=self._before(due.batch, batch))
-        turn = _Turn()
+            self._expel(turn, aged=True)  # what was held goes before its newer state
+            self._remember(turn)
+            if not turn.changed:
+                return Admitted(batch)
+            whole = self._before(self._batch(turn.pieces), batch)
+            return Admitted(whole, turn.holding(), (), turn.early(), self.waiting)
         passing, waiting = self._sort(batch, rule.group, turn)
         complete = self._complete(batch, waiting, turn)
         for group in complete:
@@ -332,20 +334,6 @@ class Hold:
             position=None,
             seen_at=self._clock.monotonic(),
         )
-
-    def _failed(self, held: HeldRows) -> Iterable[FailedRow]:
-        """Rows that the plan no longer describes, as failed rows: a person is to decide."""
-        (rows,) = pa.ipc.open_stream(held.payload)
-        key = tuple(name for name in self._plan.key if name in rows.schema.names)
-        for index, (found, version) in enumerate(
-            zip(keys(rows, key), rows.column(VERSION).to_pylist(), strict=True)
-        ):
-            sink = pa.BufferOutputStream()
-            row = rows.slice(index, 1).drop_columns([VERSION])
-            with pa.ipc.new_stream(sink, row.schema) as writer:
-                writer.write_batch(row)
-            texts_of_key = tuple(text or "" for text in found)
-            yield FailedRow(texts_of_key, None, _OTHER_COLUMNS, sink.getvalue().to_pybytes(), int(version))
 
 
 @dataclass(slots=True)

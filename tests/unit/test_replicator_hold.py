@@ -250,13 +250,27 @@ def test_without_a_rule_what_was_held_goes_first(bench: Bench) -> None:
     assert bench.restart().done
 
 
-def test_rows_whose_columns_are_no_longer_replicated_are_set_aside(bench: Bench) -> None:
-    bench.admit(Row(1, 1, "a"))
-    narrow = replace(PLAN, columns=PLAN.columns[:3])
-    bench.restart(narrow)
+def test_rows_of_other_columns_are_forgotten_when_read_anew_and_else_set_aside(bench: Bench) -> None:
+    bench.admit(Row(1, 1, "a"), Row(2, 2, "a"), Row(3, 3, "b"))
+    other = replace(PLAN, version="seq")
+    bench.restart(other)
+    assert bench.admit(Row(2, 2, "a")) == []
+    assert bench.restart(other).waiting.rows == 1
+    assert bench.admit(Row(1, 1, "a")) == []
     assert bench.due() == []
-    assert bench.failed == ["it waited for its group, and its columns are no longer those replicated"]
-    assert bench.restart().waiting.rows == 0
+    assert bench.failed == ["it waited for its group, and its columns are no longer those replicated"] * 2
+    assert bench.restart(other).waiting.rows == 2
+    assert bench.admit(Row(4, 4, "a", done=True)) == [2, 1, 4]
+    assert bench.restart(other).waiting.rows == 0
+
+
+def test_rows_of_other_columns_and_no_rule_any_more(bench: Bench) -> None:
+    bench.admit(Row(1, 1, "a"))
+    bench.restart(replace(PLAN, version="seq", completion=None))
+    assert bench.admit(Row(1, 1, "a")) == [1]
+    assert bench.due() == []
+    assert bench.failed == []
+    assert bench.hold.done
 
 
 def test_a_clock_set_back_does_not_make_a_group_wait_longer_than_its_age(bench: Bench) -> None:
