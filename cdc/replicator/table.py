@@ -83,12 +83,13 @@ class TableLoop:
             self._plan = self._around.plan_again(self._plan)
         self._marks.describe(self._plan)
         progress, version = self._marks.load(self._plan.table), schema_version(self._plan)
+        # A column that was added has values in rows that were delivered without it.
+        altered = progress.schema_version not in (None, version)
+        target = self._around.target.open(self._plan, progress.resets + altered)
         first = TableState.SNAPSHOT
-        if progress.schema_version not in (None, version):
-            # A column that was added has values in rows that were delivered without it.
+        if altered:  # and the target takes it
             self._marks.restart(self._plan.table)
             progress, first = self._marks.load(self._plan.table), TableState.RESYNC
-        target = self._around.target.open(self._plan, progress.resets)
         delivery = Delivery(
             target,
             self._around,
