@@ -43,6 +43,8 @@ class Chaos:
     random: random.Random
     done: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
+    last: str = ""
+    """The fault that came last."""
 
     def faults(self) -> dict[str, Callable[[], None]]:
         """Every fault by name; each is over when it returns."""
@@ -67,6 +69,7 @@ class Chaos:
     def one(self) -> str:
         """One fault, and the time until what was committed at its end has arrived."""
         name, fault = self.random.choice(sorted(self.faults().items()))
+        self.last = name
         fault()
         self.slowest = max(self.slowest, self.rig.recover(SETTLE_SECONDS))
         self.done[name] += 1
@@ -141,7 +144,10 @@ def run(minutes: float, seed: int, *, rate: int, least: int, say: Callable[[str]
         chaos = Chaos(rig, proxy, server, random.Random(seed))
         until = time.monotonic() + 60.0 * minutes
         while time.monotonic() < until or chaos.done.total() < least:
-            say(f"{chaos.done.total() + 1:4d} {chaos.one()}")
+            try:
+                say(f"{chaos.done.total() + 1:4d} {chaos.one()}")
+            except AssertionError as error:
+                raise AssertionError(f"{chaos.last}: {error}\n{rig.told()}") from error
             if chaos.done.total() % COMPARE_EVERY == 0:
                 rig.settle(f"chaos, after {chaos.done.total()} faults", chaos.slowest, "")
         rows = int(rig.query("SELECT uniqExact(trade_id) FROM DB.trades"))

@@ -10,7 +10,8 @@ import pytest
 from cdc.errors import ExitCode
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.dying import STEPS
-from tests.support.faults import Replica, Rig
+from tests.support.faults import Rig
+from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from cdc.errors import ExitCode
 from tests.support.clickhouse import Certificates, ClickHouseServer
-from tests.support.faults import Replica, Rig
+from tests.support.faults import Rig
 from tests.support.redis import PASSWORD, RedisServer
+from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
 REDIS = """

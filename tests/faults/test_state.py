@@ -13,7 +13,8 @@ import pytest
 
 from cdc.errors import ExitCode
 from tests.support.clickhouse import ClickHouseServer
-from tests.support.faults import ROOT, Rig
+from tests.support.faults import Rig
+from tests.support.replica import ROOT
 from tests.support.waiting import wait_until
 
 LEAST_BYTES = 1 << 16

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.dying import STEPS
-from tests.support.faults import Replica
+from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer
 

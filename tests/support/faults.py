@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,9 +28,8 @@ from cdc.errors import CdcError
 from cdc.source import open_source
 from cdc.target import TargetOptions, open_target
 from tests.support.reference_writer import WriterProcess, running_writer
+from tests.support.replica import Replica
 from tests.support.waiting import wait_until
-
-ROOT = Path(__file__).parents[2]
 
 TABLES = """
 [[tables]]
@@ -68,88 +64,6 @@ def record(outcome: Outcome) -> None:
     if path := os.environ.get("CDC_FAULT_TABLE"):
         with open(path, "a", encoding="utf-8") as table:
             table.write(json.dumps(asdict(outcome)) + "\n")
-
-
-class Replica:
-    """A `cdc run` process. A context manager; it is killed at the end if it still runs."""
-
-    def __init__(
-        self,
-        config: Path,
-        *arguments: str,
-        die_at: str = "",
-        die_by: str = "KILL",
-        die_on: int = 1,
-        clock: Path | None = None,
-        mortal: bool = False,
-    ) -> None:
-        """`mortal`: `die` works."""
-        module = "tests.support.dying" if die_at or clock or mortal else "cdc"
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("DUCKDB_", "CLICKHOUSE_"))
-        }
-        environment |= {"CDC_DIE_AT": die_at, "CDC_DIE_BY": die_by, "CDC_DIE_ON": str(die_on)}
-        self._death = config.with_name(f"death-{time.monotonic_ns()}")
-        if mortal:
-            environment["CDC_DIE_FILE"] = str(self._death)
-        if clock is not None:
-            environment["CDC_CLOCK"] = str(clock)
-        self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--config", str(config), "run", *arguments],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def messages(self) -> list[str]:
-        """What a person would notice in the log: warnings and errors, and the last word of the process."""
-        found = []
-        for line in self.log.splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                found.append(line)
-                continue
-            if event.get("level") in ("warning", "error", "critical"):
-                found.append(str(event.get("error") or event["event"]))
-        return found
-
-    def die(self, step: str, by: str) -> int:
-        """Have it end by signal `by` as soon as it reaches `step`; its exit code."""
-        fresh = self._death.with_suffix(".new")
-        fresh.write_text(f"{step}:{by}")
-        fresh.replace(self._death)
-        return self.wait(60.0)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(timeout=20)
-
-    def stop(self) -> int:
-        """Ask it to end, as a service manager does; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.wait()
-
-    def wait(self, seconds: float = 20.0) -> int:
-        return self.process.wait(timeout=seconds)
 
 
 class Rig:
@@ -404,8 +318,12 @@ rows_per_second = 0
                 self.query(f"OPTIMIZE TABLE DB.{table} FINAL")  # so that the next fault's are counted alone
         outcome = Outcome(fault, left[0], twice, before, round(recovery_seconds, 2), message)
         record(outcome)
-        assert (outcome.lost, outcome.duplicated) == (0, 0), f"{outcome}\n{self._told()}"
+        assert (outcome.lost, outcome.duplicated) == (0, 0), f"{outcome}\n{self.told()}"
         return outcome
 
-    def _told(self) -> str:
-        return "\n".join(self.replica.messages()[-10:]) + getattr(self, "_last_error", "")
+    def told(self) -> str:
+        """What there is to say of a failure: the replicator's state, its last words, its status."""
+        code = self.replica.process.poll()
+        state = "runs" if code is None else f"ended with {code}"
+        words = [*self.replica.messages()[-10:], *self.trouble(), getattr(self, "_last_error", "")]
+        return "\n".join([f"replicator {state}, {self.arrived()} of {self.committed()} arrived", *words])

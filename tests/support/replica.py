@@ -1,0 +1,97 @@
+"""A `cdc run` process for tests: started, told to die at a step, killed, asked to stop, its words read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+
+
+class Replica:
+    """A `cdc run` process. A context manager; it is killed at the end if it still runs."""
+
+    def __init__(
+        self,
+        config: Path,
+        *arguments: str,
+        die_at: str = "",
+        die_by: str = "KILL",
+        die_on: int = 1,
+        clock: Path | None = None,
+        mortal: bool = False,
+    ) -> None:
+        """`mortal`: `die` works."""
+        module = "tests.support.dying" if die_at or clock or mortal else "cdc"
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DUCKDB_", "CLICKHOUSE_"))
+        }
+        environment |= {"CDC_DIE_AT": die_at, "CDC_DIE_BY": die_by, "CDC_DIE_ON": str(die_on)}
+        self._death = config.with_name(f"death-{time.monotonic_ns()}")
+        if mortal:
+            environment["CDC_DIE_FILE"] = str(self._death)
+        if clock is not None:
+            environment["CDC_CLOCK"] = str(clock)
+        self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, "--config", str(config), "run", *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def messages(self) -> list[str]:
+        """What a person would notice in the log: warnings and errors, and the last word of the process."""
+        found = []
+        for line in self.log.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                found.append(line)
+                continue
+            if event.get("level") in ("warning", "error", "critical"):
+                found.append(str(event.get("error") or event["event"]))
+        return found
+
+    def die(self, step: str, by: str) -> int:
+        """Have it end by signal `by` as soon as it reaches `step`; its exit code."""
+        fresh = self._death.with_suffix(".new")
+        fresh.write_text(f"{step}:{by}")
+        fresh.replace(self._death)
+        return self.wait(60.0)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=20)
+
+    def stop(self) -> int:
+        """Ask it to end, as a service manager does; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, seconds: float = 20.0) -> int:
+        return self.process.wait(timeout=seconds)
