@@ -29,6 +29,9 @@ from cdc.supervisor import command
 STARTING_SEC = 0.5
 """How often a program is asked whether it has started."""
 
+Stamp = tuple[int, int]
+"""Size and time of a file, as they were at one moment."""
+
 Probe = Callable[[], str | None]
 """Runs a check once, as long as it may take; returns the problem, or None. It does not raise."""
 
@@ -83,6 +86,7 @@ class Health:
     Args:
         trouble: why the main process cannot be at work by its state alone; asked in every round.
         environment: for command checks.
+        adopted: the program was at work before; what it left in its files is its own, not an earlier start's.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Health:
         *,
         environment: dict[str, str],
         config_path: Path | None = None,
+        adopted: bool = False,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -101,7 +106,10 @@ class Health:
         self._round = False
         self._checks = [
             BoundedCheck(
-                check.kind, probe_of(check, clock, environment, config_path), check.timeout_sec, clock
+                check.kind,
+                probe_of(check, clock, environment, config_path, adopted=adopted),
+                check.timeout_sec,
+                clock,
             )
             for check in config.checks
         ]
@@ -127,11 +135,19 @@ class Health:
         return True, "; ".join(problem for problem in problems if problem) or None
 
 
-def probe_of(check: Check, clock: Clock, environment: dict[str, str], config_path: Path | None) -> Probe:
-    """The probe that runs `check`."""
+def probe_of(
+    check: Check,
+    clock: Clock,
+    environment: dict[str, str],
+    config_path: Path | None = None,
+    *,
+    adopted: bool = False,
+) -> Probe:
+    """The probe that runs `check` on a program that starts now, or was `adopted`."""
     match check:
         case HeartbeatCheck():
-            return lambda: heartbeat(check, clock.wall())
+            left = None if adopted else _stamp(check.path)
+            return lambda: heartbeat(check, clock.wall(), left)
         case ProgressCheck():
             return Progress(check, clock)
         case TcpCheck():
@@ -145,12 +161,17 @@ def probe_of(check: Check, clock: Clock, environment: dict[str, str], config_pat
             assert_never(check)
 
 
-def heartbeat(check: HeartbeatCheck, now: float) -> str | None:
-    """The file's time is recent. One in the future counts as old: it would hide a program that hangs."""
+def heartbeat(check: HeartbeatCheck, now: float, left: Stamp | None = None) -> str | None:
+    """The file's time is recent. One in the future counts as old: it would hide a program that hangs.
+
+    `left` is what an earlier start left behind: it says nothing of this one.
+    """
     try:
         age = now - check.path.stat().st_mtime
     except OSError as error:
         return f"{check.path}: {error.strerror}"
+    if left is not None and _stamp(check.path) == left:
+        return f"{check.path} was not touched since the start"
     if age < -check.max_age_sec:
         return f"{check.path} is {-age:.1f} s in the future"
     return f"{check.path} is {age:.1f} s old" if age > check.max_age_sec else None
@@ -174,7 +195,7 @@ class Progress:
         return f"nothing was written for {idle:.0f} s" if idle > self._check.max_idle_sec else None
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> Stamp | None:
     try:
         stat = path.stat()
     except OSError:

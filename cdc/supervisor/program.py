@@ -193,7 +193,7 @@ class Program:
             logger.info("%s: adopted as process %d", self.name, identity.pid)
             self._tree = Tree(identity)
             self.machine.adopt(now)
-            self._watch_health()
+            self._watch_health(adopted=True)
             if entry.stop:
                 self.stop()
         elif entry.state in AT_REST:
@@ -286,7 +286,7 @@ class Program:
         self._limit(self._tree, self._ceiling)
         self.machine.spawned(self._now())
         logger.info("%s: started as process %d", self.name, self._tree.identity.pid)
-        self._watch_health()
+        self._watch_health(adopted=False)
 
     def _new_mark(self) -> str | None:
         """A mark for what is started next, recorded; None: it could not be, and nothing may be started.
@@ -308,7 +308,7 @@ class Program:
         except (OSError, psutil.Error) as error:
             logger.warning("%s: its limits were not all set: %s", self.name, error)
 
-    def _watch_health(self) -> None:
+    def _watch_health(self, *, adopted: bool) -> None:
         assert self._tree is not None
         self._health = Health(
             self.config.health,
@@ -316,6 +316,7 @@ class Program:
             self._tree.trouble,
             environment={"CDC_PROGRAM": self.name, "CDC_PID": str(self._tree.identity.pid)},
             config_path=self._around.config_path,
+            adopted=adopted,
         )
 
     def _check_files(self) -> None:

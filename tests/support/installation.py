@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("writer", "replicator")
-MEMORY_MB = 256
+MEMORY_MB = 192
 RATE = "--rate 200 --rows-per-commit 20"
 
 START = 'exec "$0" --path "$1" $(cat "$2")'
@@ -53,7 +53,7 @@ unresponsive_sec = 1.5
 [[programs.writer.health.checks]]
 kind = "heartbeat"
 path = "{database}.heartbeat"
-max_age_sec = 3
+max_age_sec = 30
 [programs.writer.restart]
 backoff_initial_sec = 0.2
 backoff_max_sec = 0.5

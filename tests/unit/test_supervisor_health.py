@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 def probe(clock: FakeClock | None = None, **settings: Any) -> Probe:
     check: Check = TypeAdapter(Check).validate_python(settings)
-    return probe_of(check, clock or FakeClock(), {"CDC_PROGRAM": "writer"}, None)
+    return probe_of(check, clock or FakeClock(), {"CDC_PROGRAM": "writer"})
 
 
 def well() -> str | None:
@@ -41,6 +41,20 @@ def test_a_heartbeat_must_be_recent_and_of_this_time(tmp_path: Path, age: float,
 
 def test_a_heartbeat_that_was_never_written_is_a_failure(tmp_path: Path) -> None:
     assert "No such file" in str(probe(kind="heartbeat", path=tmp_path / "beat")())
+
+
+def test_the_heartbeat_of_an_earlier_start_says_nothing_of_this_one(tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    beat.touch()
+    os.utime(beat, (1_760_000_000,) * 2)
+    check = HeartbeatCheck(kind="heartbeat", path=beat)
+    clock = FakeClock(wall=1_760_000_001)
+    started = probe_of(check, clock, {})
+    adopted = probe_of(check, clock, {}, adopted=True)
+    assert adopted() is None
+    assert started() == f"{beat} was not touched since the start"
+    os.utime(beat, (1_760_000_001,) * 2)
+    assert started() is None
 
 
 def test_progress_is_any_change_of_any_file(tmp_path: Path) -> None:
