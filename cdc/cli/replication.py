@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +16,7 @@ from cdc.change import BatchLimits, Position, TableId, TablePlan
 from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.clock import SystemClock
 from cdc.config import Settings, secrets_of
-from cdc.errors import CdcError, Meaning
+from cdc.errors import CdcError, ExitCode, Meaning
 from cdc.observe.log import logging_to
 from cdc.observe.metrics import Metrics
 from cdc.observe.observer import About, FailedCount, ReplicationObserver
@@ -105,7 +106,10 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             tables.look()
             stop.wait(LOOK_SECONDS if tables.found else AWAY_SECONDS)
         replicator.stop()
-        replicator.join()
+        if not replicator.join():
+            # Nothing durable is open: it is as if it were killed now, without the signal.
+            structlog.get_logger("cdc.run").warning("ended although a read is still under way")
+            os._exit((ExitCode.OK if replicator.error is None else replicator.error.exit_code).value)
         if replicator.error is not None:
             raise replicator.error
 

@@ -22,6 +22,9 @@ from cdc.replicator.table import TableLoop
 STOP_SECONDS = 0.8
 """How long the tables may finish the block in flight once a stop was asked for. What is not finished then is
 abandoned by closing its connection: it will be sent again after the next start, under the same token."""
+END_SECONDS = 15.0
+"""How long a read under way may take to end after that: DuckDB cannot be interrupted in the replay of a log,
+and closing what it uses would end the process by a signal."""
 LOOK_SECONDS = 1.0
 """How often the memory is looked at,"""
 LOOKS_PER_PING = 5
@@ -95,10 +98,10 @@ class Replicator:
         self._around.source.wake()
 
     def join(self, seconds: float = STOP_SECONDS) -> bool:
-        """Wait until every table has stopped; what has not after `seconds` loses its connection.
+        """Wait until every table has stopped; what has not after `seconds` loses the connection it sends over.
 
         Returns:
-            False when a thread still did not end; it is a daemon and holds nothing durable open.
+            False when a thread still did not end: source and target must not be closed under it.
         """
         clock = self._around.clock
         deadline = clock.monotonic() + seconds
@@ -106,8 +109,9 @@ class Replicator:
             thread.join(max(0.0, deadline - clock.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             self._around.target.close()
+            deadline = clock.monotonic() + END_SECONDS
             for thread in self._threads:
-                thread.join(0.1)
+                thread.join(max(0.0, deadline - clock.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _start(self, work: Callable[[], None], name: str) -> None:

@@ -81,7 +81,7 @@ def test_rows_that_a_constraint_refuses_are_set_aside_and_the_others_arrive(
     """Once the constraint is gone they are sent again, by themselves."""
     rig.query("ALTER TABLE DB.trades ADD CONSTRAINT odd CHECK broker_id != 3")
     try:
-        wait_until(lambda: rig.failed_rows() > 0, "rows to be set aside")
+        wait_until(lambda: rig.failed_rows() > 0, "rows to be set aside", 60.0)
         message = rig.said()
     finally:
         rig.query("ALTER TABLE DB.trades DROP CONSTRAINT odd")

@@ -76,7 +76,7 @@ class Rig:
         query: Callable[[str], str],
         *,
         through: str | None = None,
-        rate: int = 200,
+        rate: int = 100,
         backoff: str = "[1, 30]",
         more: str = "",
         tables: str = TABLES,
@@ -150,7 +150,7 @@ rows_per_second = 0
     def write(self, *options: object) -> WriterProcess:
         """Start the writer; `writer` is it from now on."""
         log = self.directory / "commits.log"
-        given = ("--rate", self._rate, "--rows-per-commit", 20, "--commit-log", log, *options)
+        given = ("--rate", self._rate, "--rows-per-commit", 10, "--commit-log", log, *options)
         self._writer = self._stack.enter_context(running_writer(self.source, *given))
         self._writer.wait_for_rows(40)
         return self._writer
@@ -210,7 +210,7 @@ rows_per_second = 0
         except (AssertionError, RuntimeError, OSError):
             return 0
 
-    def recover(self, seconds: float = 30.0) -> float:
+    def recover(self, seconds: float = 60.0) -> float:
         """Wait until all is in the target that is committed now; the seconds it took."""
         began, wanted = time.monotonic(), self.committed()
         wait_until(lambda: self.arrived() >= wanted, f"trade {wanted} to arrive", seconds)
@@ -307,7 +307,7 @@ rows_per_second = 0
 
         with self.writer_frozen():
             with suppress(AssertionError):
-                wait_until(equal, "source and target to be equal", 20.0)
+                wait_until(equal, "source and target to be equal", 30.0)
             keys = {"trades": "trade_id", "brokers": "broker_id"}
             twice = before = 0
             for table in tables:
