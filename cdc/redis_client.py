@@ -56,7 +56,7 @@ def connect(options: RedisOptions) -> redis.Redis[bytes]:
 
 def away(options: RedisOptions, error: Exception) -> CdcError:
     """What an error of Redis means to a person: that it is away, or why it refuses."""
-    problem = " ".join(str(error).split()) or type(error).__name__
+    problem = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if isinstance(error, redis.AuthenticationError):
         remedy = "Put the right password into secrets.toml, [auth] redis_password, or into REDIS_PASSWORD"
     elif isinstance(error, redis.ResponseError):

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import redis
+from redis.client import Pipeline
 
 from cdc.change import Batch
 from cdc.clock import Clock, SystemClock
@@ -166,18 +167,17 @@ class Mirror:
                     pipeline.unlink(key)
                 else:
                     pipeline.set(key, value, ex=self._ttl)
-            pipeline.execute()
+            _execute(pipeline)
         self._events.redis_wrote(count)
 
     def _write_status(self) -> None:
         status = dict(self._status())
         tables = {table["table"]: json.dumps(table) for table in status.pop("tables", ())}
-        with self._client.pipeline(transaction=True) as pipeline:
+        with self._client.pipeline(transaction=False) as pipeline:
             pipeline.set(f"{self._base}:replicator", json.dumps(status | {"host": socket.gethostname()}))
-            pipeline.delete(f"{self._base}:sync")
             if tables:
                 pipeline.hset(f"{self._base}:sync", mapping=tables)
-            pipeline.execute()
+            _execute(pipeline)
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Whether Redis took it; when not, wait as long as it is to be left alone."""
@@ -193,3 +193,13 @@ class Mirror:
             self._failures = 0
             self._events.redis_reached(None)
         return True
+
+
+def _execute(pipeline: Pipeline[bytes]) -> None:
+    """Send it all, and raise its first error as it came.
+
+    The client's own would quote the command, data and all; it does so in a transaction in any case.
+    """
+    for answer in pipeline.execute(raise_on_error=False):
+        if isinstance(answer, Exception):
+            raise answer
