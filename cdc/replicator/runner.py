@@ -98,7 +98,7 @@ class Replicator:
         self._around.source.wake()
 
     def join(self, seconds: float = STOP_SECONDS) -> bool:
-        """Wait until every table has stopped; what has not after `seconds` loses the connection it sends over.
+        """Wait until every table has stopped; what has not after `seconds` cannot send any more.
 
         Returns:
             False when a thread still did not end: source and target must not be closed under it.
