@@ -165,21 +165,27 @@ class Hold:
         waiting: dict[str, list[int]] = {}
         newest: dict[Key, int] = {}
         outdated: dict[str, set[Key]] = {}
+        superseded: set[int] = set()
         deleted = None if batch.deleted is None else batch.deleted.to_pylist()
         groups = texts(batch.rows.column(column))
         for index, (group, key) in enumerate(zip(groups, keys(batch.rows, self._plan.key), strict=True)):
-            if (home := self._homes.get(key)) is not None:
-                outdated.setdefault(home, set()).add(key)
-            if (before := newest.get(key)) is not None:  # an older state in the same batch
-                (passing if before in passing else waiting[str(groups[before])]).remove(before)
-            newest[key] = index
+            if None not in key:  # else nothing tells two rows apart
+                if (home := self._homes.get(key)) is not None:
+                    outdated.setdefault(home, set()).add(key)
+                if (before := newest.get(key)) is not None:  # an older state in the same batch
+                    superseded.add(before)
+                newest[key] = index
             if group is None or group in self._delivered or (deleted is not None and deleted[index]):
                 passing.append(index)
             else:
                 waiting.setdefault(group, []).append(index)
         for group, dropped in outdated.items():
             self._drop(group, dropped, turn)
-        return passing, {group: indices for group, indices in waiting.items() if indices}
+        if superseded:
+            passing = [index for index in passing if index not in superseded]
+            left = {name: [i for i in found if i not in superseded] for name, found in waiting.items()}
+            waiting = {name: found for name, found in left.items() if found}
+        return passing, waiting
 
     def _complete(self, batch: Batch, waiting: dict[str, list[int]], turn: _Turn) -> list[str]:
         """The groups that this batch completes."""
@@ -206,7 +212,7 @@ class Hold:
 
     def _add(self, name: str, group: _Group, piece: pa.RecordBatch) -> None:
         group.pieces.append(piece)
-        found = keys(piece, self._plan.key)
+        found = [key for key in keys(piece, self._plan.key) if None not in key]
         group.keys.update(found)
         self._homes.update(dict.fromkeys(found, name))
         self._rows += piece.num_rows

@@ -61,4 +61,6 @@ class Outdated:
                 writer.write_batch(plain.slice(index, 1))
             known_by = tuple(text or "" for text in key)
             payload = sink.getvalue().to_pybytes()
+            if None in key:  # nothing tells it from others: it is never met
+                key = ("", held.group, str(held.since), str(index), str(versions[index]))
             yield key, FailedRow(known_by, None, _REASON, payload, int(versions[index]))

@@ -178,6 +178,16 @@ def test_a_newer_state_replaces_the_held_one_also_from_another_group(bench: Benc
     assert [row.seq for row in bench.sent] == [4, 5]
 
 
+def test_rows_without_a_key_are_all_kept(bench: Bench) -> None:
+    nobody = [{"id": None, "seq": n, "order_id": "a", "done": n == 3} for n in range(4)]
+    rows = pa.RecordBatch.from_pylist(nobody, SCHEMA)
+    whole = replace(batch_of([Row(1, 1, "a")] * 4), rows=rows)
+    bench.deliver(bench.hold.admit(whole.slice(0, 3)))
+    assert bench.restart().waiting.rows == 3
+    bench.deliver(bench.hold.admit(whole.slice(3, 1)))
+    assert [row.seq for row in bench.sent] == [0, 1, 2, 3]
+
+
 def test_a_deletion_waits_for_nothing_and_ends_the_waiting_of_its_row(bench: Bench) -> None:
     bench.admit(Row(1, 1, "a"), Row(2, 2, "a"))
     assert bench.admit(Row(1, 1, "a", deleted=True)) == [1]
