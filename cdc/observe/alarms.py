@@ -25,6 +25,7 @@ from cdc.change import TableId
 from cdc.clock import Clock
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError, Meaning, SourceError
+from cdc.observe.status import StandingAlert
 from cdc.replicator.admitted import Early
 from cdc.replicator.ports import Delivered
 
@@ -159,6 +160,21 @@ class Alarms:
         self._rate(rows)
         self._disk()
         self.alerts.tick()
+
+    def standing(self) -> tuple[StandingAlert, ...]:
+        """The alerts that stand, as the status shows them."""
+        return tuple(
+            StandingAlert(
+                name=each.name,
+                subject=each.subject,
+                severity=each.severity.value,
+                message=each.message,
+                remedy=each.remedy,
+                raised_at=each.raised_at,
+                times=each.times,
+            )
+            for each in self.alerts.standing()
+        )
 
     def _attempted(self, success: bool) -> None:
         self._outcomes.append(success)

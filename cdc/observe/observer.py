@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -21,9 +21,10 @@ from cdc.clock import Clock, SystemClock
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError, StateError
 from cdc.observe.alarms import Alarms, Standing
+from cdc.observe.health import Health, live, ready
 from cdc.observe.metrics import Metrics, set_or_absent
 from cdc.observe.record import TableRecord, as_number, utc
-from cdc.observe.status import LeftOutTable, StandingAlert, Status, write_status
+from cdc.observe.status import LeftOutTable, Status, write_status
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered
@@ -43,17 +44,6 @@ class About:
     targets: tuple[str, ...]
     identity: str | None = None
     page: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether all is well, and if not, what is not: one line each."""
-
-    problems: tuple[str, ...] = field(default=())
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,18 +343,7 @@ class ReplicationObserver:
                 breaker=self._breaker(),
                 tables=tuple(table.status() for table in self._tables.values()),
                 left_out=self._left_out,
-                alerts=tuple(
-                    StandingAlert(
-                        name=each.name,
-                        subject=each.subject,
-                        severity=each.severity.value,
-                        message=each.message,
-                        remedy=each.remedy,
-                        raised_at=each.raised_at,
-                        times=each.times,
-                    )
-                    for each in self._alarms.alerts.standing()
-                ),
+                alerts=self._alarms.standing(),
             )
 
     def render_metrics(self) -> bytes:
@@ -373,31 +352,13 @@ class ReplicationObserver:
 
     def live(self) -> Health:
         """Every table's loop turns: it was heard of within `stalled_seconds`."""
-        now = self._clock.monotonic()
         with self._lock:
-            silent = [(table.name, now - table.heard_at) for table in self._tables.values()]
-        return Health(
-            tuple(
-                f"{name}: nothing heard for {seconds:.0f} s"
-                for name, seconds in silent
-                if seconds > self._stalled_seconds
-            )
-        )
+            return live(self._tables.values(), self._clock.monotonic(), self._stalled_seconds)
 
     def ready(self) -> Health:
         """Every table is caught up and running."""
         with self._lock:
-            if self._state != "running":
-                return Health((f"the replicator is {self._state}",))
-            if not self._tables:
-                return Health(("no table of the source can be replicated yet",))
-            left_out = [f"{item.table}: {item.reason}" for item in self._left_out if item.listed]
-            unwell = [
-                f"{table.name}: {table.state}" + (f": {table.error}" if table.error else "")
-                for table in self._tables.values()
-                if table.state != "running" or table.error
-            ]
-            return Health((*left_out, *unwell))
+            return ready(self._state, self._tables.values(), self._left_out)
 
     def _heard(self, id_: TableId, target: str = "") -> TableRecord:
         now = self._clock.monotonic()

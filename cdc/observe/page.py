@@ -12,8 +12,8 @@ from typing import Any, Protocol, Self
 
 from cdc.config import MetricsConfig
 from cdc.errors import ConfigError
+from cdc.observe.health import Health
 from cdc.observe.metrics import CONTENT_TYPE
-from cdc.observe.observer import Health
 from cdc.observe.status import Status
 
 REQUEST_SECONDS = 10.0

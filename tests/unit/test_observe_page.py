@@ -14,8 +14,8 @@ import pytest
 
 from cdc.config import MetricsConfig
 from cdc.errors import ConfigError
+from cdc.observe.health import Health
 from cdc.observe.metrics import Metrics
-from cdc.observe.observer import Health
 from cdc.observe.page import Page
 from cdc.observe.status import Status
 
