@@ -203,8 +203,11 @@ class _Tables:
 def _take(lease: Takes, stack: ExitStack, stop: threading.Event, standby: bool) -> bool:
     """Take the lease until the stack ends; False when told to stop while waiting for it."""
     if standby:
+        log = structlog.get_logger("cdc.run")
+        log.info("standing by", lease=str(lease))
         if not lease.standby(stop):
             return False
+        log.info("lease taken", lease=str(lease))
         stack.callback(lease.release)
     else:
         stack.enter_context(lease)
