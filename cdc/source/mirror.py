@@ -4,17 +4,20 @@ The log addresses rows by row id, and says of an update only which columns are n
 memory, every row that was updated, as it stands now. A row is fetched when it is first touched: from the file
 as the checkpoint left it, or from the log's own insert, whose payload is kept. So what is only inserted costs
 nothing here. It starts anew with each checkpoint, which may number rows anew.
+
+A statement of DuckDB costs half a millisecond, however few its rows: which rows are new to the mirror, and in
+which payloads they are, is found out in NumPy, and a few row ids stand in the statement itself.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from cdc.change import Column
 from cdc.source import frames
@@ -25,7 +28,14 @@ from cdc.source.quote import identifier
 from cdc.source.twin import Decoded, LeafPath, Twin
 
 _LITERALS = 2_000
-"""Row ids that are looked for one by one: DuckDB then reads only the row groups that hold them."""
+"""Row ids that stand in a statement: DuckDB then reads only the row groups that hold them."""
+_MOST_KEPT_BYTES = 128 << 20
+"""Insert payloads kept since the checkpoint. The oldest ones go first: only an update of their rows misses
+them, so that a table without updates is followed through a log of any size."""
+_PAYLOAD_BYTES = 100
+"""What a kept payload takes besides its bytes."""
+
+RowIds = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +67,25 @@ class Mirror:
         self._twin = twin
         self._older = Twin(connection, columns)
         self._names = [identifier(column.name) for column in columns]
+        self._all = ", ".join(self._names)
         self._key = [identifier(name) for name in key]
         self._key_columns = {n for n, column in enumerate(columns) if column.name in key}
-        self.base = base
-        self._next_row_id = -1
-        self._starts: list[int] = []
-        self._inserts: list[bytes] = []
-        self.inserted_rows = self.deleted_rows = 0
-        stored = ", ".join(f"{name} {column.type}" for name, column in zip(self._names, columns, strict=True))
-        for table in ("mirror", "removed"):
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} (row_id BIGINT, {stored})")
-        for table in ("touched", "missing", "gone"):
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} (row_id BIGINT)")
+        self._stored = ", ".join(
+            f"{name} {column.type}" for name, column in zip(self._names, columns, strict=True)
+        )
+        self.begin(base)
 
     def begin(self, base: Base) -> None:
         """Start anew on the file as a checkpoint left it."""
         self.base = base
         self._next_row_id = -1
-        self._starts.clear()
-        self._inserts.clear()
+        self._first_logged: int | None = None
+        self._starts: list[int] = []
+        self._inserts: list[bytes] = []
+        self._kept_bytes = 0
+        self._fetched: RowIds = np.empty(0, dtype=np.int64)
         self.inserted_rows = self.deleted_rows = 0
-        self._connection.execute("DELETE FROM mirror")
-        self._connection.execute("DELETE FROM gone")
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE mirror (row_id BIGINT, {self._stored})")
 
     def close(self) -> None:
         self._older.close()
@@ -99,10 +106,8 @@ class Mirror:
 
     def logged(self) -> Logged:
         """What the log did to the table since the checkpoint."""
-        first_logged = self._starts[0] if self._starts else self._end()
-        touched = "SELECT row_id FROM mirror UNION ALL FROM gone"
-        found = self._connection.execute(f"FROM ({touched}) WHERE row_id < {first_logged}").fetchnumpy()
-        return Logged(self.inserted_rows, self.deleted_rows, np.asarray(found["row_id"], dtype=np.int64))
+        stored = self._fetched[self._fetched < self._first(self._end())]
+        return Logged(self.inserted_rows, self.deleted_rows, stored)
 
     def apply(self, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
         """Take in the round that the attached twin holds; `inserts` are its INSERT payloads.
@@ -111,130 +116,210 @@ class Mirror:
 
         Raises:
             SnapshotSuperseded: a row is needed from the file, which a checkpoint has overtaken.
-            NotUnderstood: a row is not where its row id says.
+            NotUnderstood: a row is not where its row id says, or its payload is kept no more.
             duckdb.Error, SourceError: it cannot be read.
         """
         first_new = self._next_row_id if inserts else self._end()
         if not decoded.updates and not decoded.deletes:
             self._note(inserts)
             return Changes(self._twin.inserts, None)
-        self._touch(decoded, first_new)
         run = self._connection.execute
-        run("DELETE FROM removed")
-        if self._key_columns.intersection(decoded.columns):
-            run("INSERT INTO removed SELECT * FROM mirror WHERE row_id IN (SELECT row_id FROM touched)")
-        if decoded.updates:
-            self._update(decoded)
+        paths = sorted(decoded.updates)
+        ids, leaves = self._row_ids(decoded, paths)
+        touched, gone = np.unique(ids), np.unique(ids[leaves == len(paths)])
+        self._fetch(touched, first_new)
+        among_touched = self._among("touched", touched)
+        rekeyed = bool(self._key_columns.intersection(decoded.columns))
+        if rekeyed:
+            run(f"CREATE OR REPLACE TEMP TABLE removed AS FROM mirror WHERE {among_touched}")
+        if paths:
+            self._update(decoded, paths, ids, leaves)
         if decoded.deletes:
-            gone = f"row_id IN (SELECT row_id FROM {self._twin.deletes})"
-            run(f"INSERT INTO removed SELECT * FROM mirror WHERE {gone}")
-            [(deleted,)] = run(f"DELETE FROM mirror WHERE {gone}").fetchall()
-            run(f"INSERT INTO gone SELECT row_id FROM {self._twin.deletes}")
+            among_gone = self._among("gone", gone)
+            into = "INSERT INTO removed" if rekeyed else "CREATE OR REPLACE TEMP TABLE removed AS"
+            run(f"{into} FROM mirror WHERE {among_gone}")
+            [(deleted,)] = run(f"DELETE FROM mirror WHERE {among_gone}").fetchall()
             self.deleted_rows += deleted
         self._note(inserts)
-        names = ", ".join(self._names)
-        changed = f"SELECT {names} FROM mirror WHERE row_id IN (SELECT row_id FROM touched)"
+        changed = f"SELECT {self._all} FROM mirror WHERE {among_touched}"
         if decoded.inserts:
-            untouched = f"{first_new} + rowid NOT IN (SELECT row_id FROM touched)"
-            changed += f" UNION ALL SELECT {names} FROM {self._twin.inserts} WHERE {untouched}"
+            changed += f" UNION ALL SELECT {self._all} FROM {self._twin.inserts}"
+            if touched[-1] >= first_new:
+                changed += f" WHERE NOT ({self._among('touched', touched, f'{first_new} + rowid')})"
+        if not decoded.deletes and not rekeyed:
+            return Changes(f"({changed})", None)
         same = " AND ".join(f"gone.{name} IS NOT DISTINCT FROM here.{name}" for name in self._key)
-        removed = f"(SELECT {names} FROM removed gone ANTI JOIN ({changed}) here ON {same})"
-        rows_removed = decoded.deletes or bool(self._key_columns.intersection(decoded.columns))
-        return Changes(f"({changed})", removed if rows_removed else None)
+        return Changes(
+            f"({changed})", f"(SELECT {self._all} FROM removed gone ANTI JOIN ({changed}) here ON {same})"
+        )
 
     def _end(self) -> int:
         """A row id past every row inserted so far, or past all if none was."""
         return self._next_row_id if self.numbered else 1 << 62
 
+    def _first(self, otherwise: int) -> int:
+        """The row id of the first row that the log inserted, if it inserted any."""
+        return otherwise if self._first_logged is None else self._first_logged
+
     def _note(self, inserts: Sequence[bytes]) -> None:
         for payload in inserts:
+            if self._first_logged is None:
+                self._first_logged = self._next_row_id
             self._starts.append(self._next_row_id)
             self._inserts.append(payload)
+            self._kept_bytes += len(payload) + _PAYLOAD_BYTES
             rows = frames.inserted_rows(payload)
             self._next_row_id += rows
             self.inserted_rows += rows
+        if self._kept_bytes > _MOST_KEPT_BYTES:
+            self._forget_oldest()
 
-    def _touch(self, decoded: Decoded, first_new: int) -> None:
-        """Note which rows are updated or deleted; fetch those touched for the first time."""
-        run = self._connection.execute
-        tables = [self._twin.leaf(path) for path in decoded.updates]
+    def _forget_oldest(self) -> None:
+        """Drop payloads down to half of the bound: lists are shortened seldom then."""
+        forgotten = 0
+        while self._kept_bytes > _MOST_KEPT_BYTES // 2:
+            self._kept_bytes -= len(self._inserts[forgotten]) + _PAYLOAD_BYTES
+            forgotten += 1
+        del self._inserts[:forgotten], self._starts[:forgotten]
+
+    def _row_ids(self, decoded: Decoded, paths: Sequence[LeafPath]) -> tuple[RowIds, RowIds]:
+        """The row ids of all updates and deletions, and for each the number of its leaf; deletions are the
+        last number."""
+        tables = [self._twin.leaf(path) for path in paths]
         tables += [self._twin.deletes] if decoded.deletes else []
-        run("DELETE FROM touched")
-        run(f"INSERT INTO touched {' UNION '.join(f'SELECT row_id FROM {table}' for table in tables)}")
-        run("DELETE FROM missing")
-        run("INSERT INTO missing SELECT row_id FROM touched ANTI JOIN mirror USING (row_id)")
-        missing = [
-            row for (row,) in run("SELECT row_id FROM missing ORDER BY ALL LIMIT ?", [_LITERALS]).fetchall()
-        ]
-        if not missing:
-            return
-        least, most = missing[0], missing[-1]
-        if len(missing) == _LITERALS:
-            [(most,)] = run("SELECT max(row_id) FROM missing").fetchall()
-        first_logged = self._starts[0] if self._starts else first_new
-        if least < first_logged:
-            self._fetch_stored(
-                [row for row in missing if row < first_logged], len(missing) == _LITERALS, first_logged
-            )
-        if most >= first_logged and self._starts and least < first_new:
-            self._fetch_logged(max(least, first_logged), min(most, first_new - 1))
-        if most >= first_new:
-            names = ", ".join(self._names)
-            run(
-                f"INSERT INTO mirror SELECT {first_new} + rowid, {names} FROM {self._twin.inserts}"
-                f" WHERE {first_new} + rowid IN (SELECT row_id FROM missing)"
-            )
-        [(unknown,)] = run("SELECT count(*) FROM missing ANTI JOIN mirror USING (row_id)").fetchall()
-        if unknown:
-            raise NotUnderstood(f"{unknown} rows are changed that are in neither the file nor the log")
+        numbers = range(len(tables)) if paths else [0]
+        sql = " UNION ALL ".join(
+            f"SELECT row_id, {number} AS leaf FROM {table}"
+            for number, table in zip(numbers, tables, strict=True)
+        )
+        found = self._connection.execute(sql).fetchnumpy()
+        return np.asarray(found["row_id"], dtype=np.int64), np.asarray(found["leaf"], dtype=np.int64)
 
-    def _fetch_stored(self, row_ids: list[int], many: bool, first_logged: int) -> None:
-        which = f"IN ({', '.join(map(str, row_ids))})"
-        if many:
-            which = f"IN (SELECT row_id FROM missing WHERE row_id < {first_logged})"
-        names = ", ".join(self._names)
-        try:
-            self._connection.execute(
-                f"INSERT INTO mirror SELECT rowid, {names} FROM {self.base.relation} WHERE rowid {which}"
+    def _among(self, table: str, row_ids: RowIds, row_id: str = "row_id") -> str:
+        """The condition that `row_id` is one of the sorted `row_ids`; many of them go into a `table`."""
+        if len(row_ids) and row_ids[-1] - row_ids[0] == len(row_ids) - 1:
+            return f"{row_id} BETWEEN {row_ids[0]} AND {row_ids[-1]}"
+        if len(row_ids) <= _LITERALS:
+            return f"{row_id} IN ({', '.join(map(str, row_ids.tolist()))})"
+        name = f"cdc_{table}"
+        if row_id == "row_id":
+            self._connection.register(f"{name}_ids", pa.table({"row_id": row_ids}))
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM {name}_ids")
+            self._connection.unregister(f"{name}_ids")
+        return f"{row_id} IN (SELECT row_id FROM {name})"
+
+    def _fetch(self, touched: RowIds, first_new: int) -> None:
+        """Take in the rows that are touched for the first time."""
+        missing = np.setdiff1d(touched, self._fetched, assume_unique=True)
+        if not len(missing):
+            return
+        first_logged = self._first(first_new)
+        stored, logged = np.searchsorted(missing, [first_logged, first_new])
+        found = 0
+        if stored:
+            found += self._fetch_stored(missing[:stored])
+        if logged > stored:
+            found += self._fetch_logged(missing[stored:logged])
+        if len(missing) > logged:
+            among = self._among("missing", missing[logged:])
+            found += self._take(f"SELECT {first_new} + rowid AS row_id, * FROM {self._twin.inserts}", among)
+        if found != len(missing):
+            raise NotUnderstood(
+                f"{len(missing) - found} rows are changed that are in neither the file nor the log"
             )
+        self._fetched = np.union1d(self._fetched, missing)
+
+    def _take(self, rows: str, condition: str) -> int:
+        """Take in `rows`, which have a row id and then the stored columns; answers how many."""
+        sql = f"INSERT INTO mirror SELECT row_id, {self._all} FROM ({rows}) WHERE {condition}"
+        [(taken,)] = self._connection.execute(sql).fetchall()
+        return int(taken)
+
+    def _fetch_stored(self, row_ids: RowIds) -> int:
+        among = self._among("missing", row_ids)
+        try:
+            taken = self._take(f"SELECT rowid AS row_id, {self._all} FROM {self.base.relation}", among)
         except duckdb.Error:
             self.base.verify()  # DuckDB reports a checkpoint during its reads in many ways
             raise
         self.base.verify()
+        return taken
 
-    def _fetch_logged(self, least: int, most: int) -> None:
-        """Rows that the log inserted since the checkpoint, from its payloads."""
-        first, last = bisect_right(self._starts, least) - 1, bisect_right(self._starts, most) - 1
-        payloads = self._inserts[first : last + 1]
-        names = ", ".join(self._names)
+    def _fetch_logged(self, row_ids: RowIds) -> int:
+        """Rows that the log inserted since the checkpoint, from their payloads alone."""
+        if not self._starts or row_ids[0] < self._starts[0]:
+            raise NotUnderstood("an update of a row whose insert lies too far back in the log")
+        starts = np.asarray(self._starts)
+        numbers = np.unique(np.searchsorted(starts, row_ids, side="right") - 1)
+        payloads = [self._inserts[number] for number in numbers.tolist()]
+        counts = np.asarray([frames.inserted_rows(payload) for payload in payloads])
+        # A twin numbers the rows of these payloads from 0 on: each payload's are off by another distance.
+        replayed = np.cumsum(counts) - counts
+        row_id = _stepwise(replayed.tolist(), (starts[numbers] - replayed).tolist())
         with self._older.attached(payloads):
-            self._connection.execute(
-                f"INSERT INTO mirror SELECT {self._starts[first]} + rowid, {names} FROM {self._older.inserts}"
-                f" WHERE {self._starts[first]} + rowid IN (SELECT row_id FROM missing)"
-            )
+            among = self._among("missing", row_ids)
+            return self._take(f"SELECT {row_id} AS row_id, * FROM {self._older.inserts}", among)
 
-    def _update(self, decoded: Decoded) -> None:
+    def _update(self, decoded: Decoded, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:
         """Give the touched rows the last value and the last null flag that the round has for each leaf.
 
         A row set to NULL has some value all the same; one that has no flag stays NULL or not, as it was.
         """
-        paths = sorted(decoded.updates)
         number = {path: n for n, path in enumerate(paths)}
-        fields, joins = ["touched.row_id"], ["touched"]
-        for path, n in number.items():
-            value = "value IS NULL" if path[-1] == 0 and len(path) > 1 else "value"
-            last = f"SELECT row_id, last({value} ORDER BY rowid) AS value FROM {self._twin.leaf(path)}"
-            fields.append(f"leaf_{n}.value AS value_{n}, leaf_{n}.row_id IS NOT NULL AS has_{n}")
-            joins.append(f"LEFT JOIN ({last} GROUP BY row_id) leaf_{n} ON leaf_{n}.row_id = touched.row_id")
+        values = ["value IS NULL" if path[-1] == 0 and len(path) > 1 else "value" for path in paths]
+        if _each_once(row_ids, leaves, len(paths)):
+            fields = (f"leaf_{n}.{value} AS value_{n}, TRUE AS has_{n}" for n, value in enumerate(values))
+            joined = " JOIN ".join(
+                f"{self._twin.leaf(path)} leaf_{n}" + (f" ON leaf_{n}.row_id = leaf_0.row_id" if n else "")
+                for path, n in number.items()
+            )
+            new = f"SELECT leaf_0.row_id, {', '.join(fields)} FROM {joined}"
+        else:
+            each = " UNION ALL BY NAME ".join(
+                f"SELECT row_id, rowid AS place, {value} AS value_{n}, TRUE AS has_{n}"
+                f" FROM {self._twin.leaf(path)}"
+                for (path, n), value in zip(number.items(), values, strict=True)
+            )
+            last = ", ".join(
+                f"last(value_{n} ORDER BY place) FILTER (WHERE has_{n}) AS value_{n},"
+                f" coalesce(bool_or(has_{n}), FALSE) AS has_{n}"
+                for n in number.values()
+            )
+            new = f"SELECT row_id, {last} FROM ({each}) GROUP BY row_id"
         sets = ", ".join(
             f"{self._names[column]} = {_present((column,), f'mirror.{self._names[column]}', kind, number)}"
             for column, kind in enumerate(self._twin.kinds)
             if column in decoded.columns
         )
         self._connection.execute(
-            f"UPDATE mirror SET {sets} FROM (SELECT {', '.join(fields)} FROM {' '.join(joins)}) new"
-            " WHERE mirror.row_id = new.row_id"
+            f"UPDATE mirror SET {sets} FROM ({new}) new WHERE mirror.row_id = new.row_id"
         )
+
+
+def _each_once(row_ids: RowIds, leaves: RowIds, count: int) -> bool:
+    """Whether all leaves have the same rows, and each of them once: as one UPDATE leaves them."""
+    first = np.sort(row_ids[leaves == 0])
+    return len(first) == len(np.unique(first)) and all(
+        np.array_equal(first, np.sort(row_ids[leaves == leaf])) for leaf in range(1, count)
+    )
+
+
+def _stepwise(starts: Sequence[int], distances: Sequence[int]) -> str:
+    """The SQL that adds to a rowid the distance of the last start before it."""
+    steps = [
+        f"WHEN rowid >= {start} THEN rowid + {distance}"
+        for start, distance in _runs(zip(starts, distances, strict=True))
+    ]
+    return f"CASE {' '.join(reversed(steps))} END"
+
+
+def _runs(steps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of the `steps` whose distance differs from the one before."""
+    runs: list[tuple[int, int]] = []
+    for start, distance in steps:
+        if not runs or runs[-1][1] != distance:
+            runs.append((start, distance))
+    return runs
 
 
 def _present(path: LeafPath, old: str, kind: Any, number: dict[LeafPath, int]) -> str:
