@@ -29,7 +29,7 @@ from cdc.source.session import Session
 from cdc.source.snapshot import Snapshot, Snapshots, Stream
 from cdc.source.text import duckdb_text
 from cdc.source.versions import check_version_column, row_versions
-from cdc.source.window import HASH, Window, hash_of
+from cdc.source.window import HASH, READ_AT, Window, hash_of
 
 PIECE_ROWS = 50_000
 """Rows of the least piece: some 20 ms of reading, where writers checkpoint every 100 ms at the worst."""
@@ -96,8 +96,9 @@ class SnapshotReader:
         self._marking = Marking(plan, max_skew_seconds)
         self._piece_rows = piece_rows
         self._session = session
-        self._connection = session.cursor()
+        self._connect()
         self._window = Window(plan)
+        self._version = READ_AT if plan.version is None else _VERSION
         self._unacknowledged: dict[int, tuple[Batch, pa.RecordBatch]] = {}
         self._followed = False
         self._complete_at: Position | None = None
@@ -107,6 +108,20 @@ class SnapshotReader:
 
     def __repr__(self) -> str:
         return f"SnapshotReader({self._plan.table}, {len(self._window)} rows in the window)"
+
+    def _connect(self) -> None:
+        self._connection = self._session.cursor()
+        self._generation = self._session.generation
+
+    @property
+    def updates_move_the_mark(self) -> bool:
+        """Whether a snapshot past the mark shows every updated row: its version is its watermark."""
+        return self._plan.version == self._plan.watermark.name
+
+    @property
+    def complete_at(self) -> Position | None:
+        """Where the last read of a snapshot found its end; None while one goes on."""
+        return self._complete_at
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -128,8 +143,10 @@ class SnapshotReader:
 
     def begin(self) -> None:
         """Begin a read: what the one before handed out and was not acknowledged is to be handed out again."""
+        if self._generation != self._session.generation:  # a failure ended the DuckDB it was of
+            self._connect()
         for _, rows in self._unacknowledged.values():
-            self._window.forget(rows)
+            self._window.forget(rows, self._connection)
             self._complete_at = None
         self._unacknowledged.clear()
 
@@ -331,6 +348,10 @@ class SnapshotReader:
 
     def _versioned(self, rows: pa.RecordBatch, position: Position) -> pa.RecordBatch:
         """`rows` with their versions: a batch may hold rows that were read at several positions."""
+        read_at = pa.array(np.full(rows.num_rows, position.as_version(), dtype=np.uint64))
+        rows = rows.append_column(READ_AT, read_at)
+        if self._version is READ_AT:
+            return rows
         return rows.append_column(_VERSION, row_versions(rows, self._plan, position))
 
     def _check(self, found: dict[str, str]) -> None:
@@ -355,7 +376,7 @@ class SnapshotReader:
         batch = Batch(
             plan=self._plan,
             rows=delivered,
-            versions=rows.column(_VERSION),
+            versions=rows.column(self._version),
             mark=mark,
             position=self.resume_from or position,
             seen_at=standing.seen_at,

@@ -25,6 +25,10 @@ READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError)
 """What reading through DuckDB may raise: its own errors, and those of the Arrow stream and the filesystem."""
 
 
+FATAL = (duckdb.FatalException, duckdb.InternalException)
+"""After these a DuckDB refuses everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bounds of the in-memory DuckDB."""
@@ -97,7 +101,7 @@ class Session:
         try:
             yield
         except READ_ERRORS as error:
-            if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            if isinstance(error, FATAL):
                 self._disconnect()
             pin.verify()
             raise SourceError(operation, pin.path, self._without_key(str(error)), _remedy(error)) from None

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from cdc.change import Column, Position, TableId
 from cdc.errors import SnapshotSuperseded, SourceError
@@ -23,7 +24,7 @@ from cdc.source.frames import NotUnderstood
 from cdc.source.groups import RowGroups, read_groups
 from cdc.source.mirror import Changes, Mirror
 from cdc.source.pin import Pinner
-from cdc.source.session import Session
+from cdc.source.session import FATAL, READ_ERRORS, Session
 from cdc.source.snapshot import Stream
 from cdc.source.twin import Twin
 
@@ -68,15 +69,34 @@ class RoundView:
     def stream(self, sql: str, parameters: Sequence[str], rows: int) -> Stream:
         """Raises:
         SourceError: the filter of the plan fails.
+        duckdb.FatalException, duckdb.InternalException: DuckDB is of no more use; see `Tail.failed`.
         """
-        try:
+        with _translated():
             found = self.cursor.sql(sql, params=parameters)
             types = dict(zip(found.columns, map(str, found.types), strict=True))
             reader = found.to_arrow_reader(rows)
-        except duckdb.Error as error:
-            problem = str(error).partition("\n")[0]
-            raise SourceError("query", "the log", problem, "Correct the columns or the filter") from None
-        return Stream(reader.schema, types, iter(reader))
+        return Stream(reader.schema, types, _batches(reader))
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _translated():
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except FATAL:
+        raise
+    except READ_ERRORS as error:
+        problem = str(error).partition("\n")[0]
+        raise SourceError("query", "the log", problem, "Correct the columns or the filter") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +142,12 @@ class Tail:
         self.vanished = 0
         """Rows that it does not explain the deletion of."""
         self.cursor = session.cursor()
+        self._generation = session.generation
         try:
             self._twin = Twin(self.cursor, columns)
         except duckdb.Error as error:
             self.cursor.close()
-            raise Lost(str(error).partition("\n")[0]) from error
+            raise self.failed(error) from error
 
     @property
     def position(self) -> Position:
@@ -179,19 +200,27 @@ class Tail:
         try:
             yield
         except (NotFollowable, NotUnderstood, duckdb.Error) as error:
-            passing = (
-                self._mirror is not None and self._pinner.position().iteration > self._mirror.base.iteration
-            )
-            raise Lost(str(error).partition("\n")[0], passing=passing) from error
+            raise self.failed(error) from error
         except SnapshotSuperseded as error:
             raise Lost(error.problem, passing=True) from error
+
+    def failed(self, error: Exception) -> Lost:
+        """What `error` means. If DuckDB has ended, in which several tails work, it is started afresh once."""
+        if self._generation == self._session.generation and isinstance(error, FATAL):
+            self._session.restart()
+        mirror = self._mirror
+        overtaken = mirror is not None and self._pinner.position().iteration > mirror.base.iteration
+        ended = self._generation != self._session.generation
+        return Lost(str(error).partition("\n")[0], passing=overtaken or ended)
 
     def close(self) -> None:
         if self._mirror is not None:
             self._mirror.base.close()
-            self._mirror.close()
+        if self._generation == self._session.generation:  # otherwise all that was registered is gone
+            if self._mirror is not None:
+                self._mirror.close()
+            self._twin.close()
         self._follower.close()
-        self._twin.close()
         self.cursor.close()
 
     def _apply(self, commits: Commits) -> Iterator[Round]:

@@ -24,10 +24,14 @@ from cdc.source.gap import Gap
 from cdc.source.groups import RowGroups
 from cdc.source.pin import Pinner
 from cdc.source.reader import SnapshotReader, Standing
+from cdc.source.session import FATAL
 from cdc.source.tail import Lost, Tail
 
 _MOST_ROWS_AGAIN = 1_000_000
 """Rows of a table that is handed out whole when it cannot be said what changed: about a second's delivery."""
+
+
+_LATE = "updates and deletions of rows before the mark are not seen before the writer's next checkpoint"
 
 
 class TailingReader:
@@ -64,6 +68,8 @@ class TailingReader:
         """The checkpoint whose log cannot be followed; a tail is tried again after the next one."""
         self._told = ""
         """Why there is no tail, as was told."""
+        self._warned = False
+        """It was told that updates may be seen late."""
         self._snapshot_due = True
         self._recreated = False
         """The table was dropped and created again: what it holds was not there before."""
@@ -95,6 +101,8 @@ class TailingReader:
         standing = Standing(after, limits, self._clock.monotonic())
         if not self._snapshot_due:
             standing = yield from self._rounds(standing, moving=True)
+        if not self._snapshot_due:
+            self._count_gap()
         while self._snapshot_due:
             if self._tail is None:
                 self._start_tail()
@@ -159,15 +167,16 @@ class TailingReader:
             return standing
         try:
             for found in self._tail.rounds():
+                views = [(view, n == 1) for n, view in enumerate((found.changed, found.removed)) if view]
+                if self._gap is not None:
+                    for view, _ in views:
+                        self._gap.shown(view.rows)
                 if found.checkpointed:
+                    self._tell_gap()
                     self._checkpointed(self._tail)
                     self._gap = Gap(self._reader.key, self._tail.cursor)
                 known = self._overlaps
-                for view, removed in ((found.changed, False), (found.removed, True)):
-                    if view is None:
-                        continue
-                    if self._gap is not None:
-                        self._gap.shown(view.rows)
+                for view, removed in views:
                     if self._deletes or not removed:
                         standing = yield from self._reader.changes(
                             view, standing, known=known, moving=moving, removed=removed
@@ -180,6 +189,8 @@ class TailingReader:
                 self._overlaps = False
         except Lost as lost:
             self._lose(lost)
+        except FATAL as error:
+            self._lose(self._tail.failed(error))
         return standing
 
     def _checkpointed(self, tail: Tail) -> None:
@@ -227,6 +238,9 @@ class TailingReader:
         if str(lost) != self._told:  # a log that never can be followed is worth one event
             self._events.tail_lost(self._table, str(lost))
             self._told = str(lost)
+        if not (lost.passing or self._warned or self._reader.updates_move_the_mark):
+            self._warned = True
+            self._events.tail_broken(self._table, f"{_LATE}: {lost}")
         self._refused_in = None if lost.passing else self._pinner.position().iteration
         self._snapshot_due = True
         self._unseen = True
@@ -241,7 +255,13 @@ class TailingReader:
             self._tail = None
 
     def _count_gap(self) -> None:
-        """Tell what the snapshot found, now that the tail has gone past its position."""
+        """Tell what the snapshot found once the tail has gone past its position: commits during a checkpoint
+        stand in a log that the tail reads after it."""
+        read_to = self._reader.complete_at
+        if self._tail is not None and read_to is not None and self._tail.position >= read_to:
+            self._tell_gap()
+
+    def _tell_gap(self) -> None:
         if self._gap is not None and (rows := self._gap.count()):
             self._events.tail_gap(self._table, rows)
         self._gap = None

@@ -122,9 +122,8 @@ class Twin:
         return f"{self._name}.{_table(path)}"
 
     def close(self) -> None:
-        """Take the twin's filesystem off the connection."""
-        with contextlib.suppress(duckdb.Error):  # a connection that broke has none
-            self._connection.unregister_filesystem(self._name)
+        """Take the twin's filesystem off the connection, which must not have failed."""
+        self._connection.unregister_filesystem(self._name)
 
     @contextlib.contextmanager
     def attached(self, payloads: Sequence[bytes]) -> Iterator[Decoded]:

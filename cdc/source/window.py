@@ -16,8 +16,10 @@ from cdc.errors import SourceError
 from cdc.source.quote import identifier
 
 HASH = "__cdc_hash"
+READ_AT = "__cdc_read_at"
+"""The position a row was read at, as a UInt64."""
 MAX_BYTES = 256 << 20
-"""What the window may hold: 9 million rows with a UUID as key and a timestamp."""
+"""What the window may hold: 6 million rows with a UUID as key and a timestamp."""
 _SLACK_ROWS = 10_000
 """Rows that may have left the window before it is worth sweeping them out."""
 _TABLE = "cdc_window"
@@ -36,9 +38,10 @@ def _hashed(name: str, kind: str) -> str:
 
 
 class Window:
-    """Rows handed out from the window's low end on: watermark, key and hash of each key's last state.
+    """Rows handed out from the window's low end on: position and hash of each key's newest state.
 
-    Only the last state counts: a row that returns to an earlier one has changed once more.
+    Only the newest state counts: a row that returns to an earlier one has changed once more, and what a long
+    snapshot shows of a row that the log has changed meanwhile is not what the target has.
     """
 
     def __init__(self, plan: TablePlan, max_bytes: int = MAX_BYTES) -> None:
@@ -55,7 +58,7 @@ class Window:
 
     def columns(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """What of `rows`, which have the column `HASH`, the window needs; rows without a hash are outside."""
-        names = dict.fromkeys((self._plan.watermark.name, *self._plan.key, HASH))
+        names = dict.fromkeys((self._plan.watermark.name, *self._plan.key, READ_AT, HASH))
         kept = rows.select(list(names))
         return kept.filter(kept.column(HASH).is_valid()) if kept.column(HASH).null_count else kept
 
@@ -77,10 +80,13 @@ class Window:
                 "Shorten its overlap, choose a finer watermark, or leave rows without one out by its filter",
             )
 
-    def forget(self, rows: pa.RecordBatch) -> None:
+    def forget(self, rows: pa.RecordBatch, connection: duckdb.DuckDBPyConnection) -> None:
         """Note that `rows`, as `columns` gave them, were not sent after all: all of their keys' states."""
-        unknown = pa.nulls(rows.num_rows, rows.schema.field(HASH).type)
-        self.add(rows.set_column(rows.schema.get_field_index(HASH), HASH, unknown))
+        self._settle(connection)
+        connection.register(_ADDED, rows)
+        others = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
+        self._rows = self._run(connection, others)
+        connection.unregister(_ADDED)
 
     def sweep(self, low: str | None, connection: duckdb.DuckDBPyConnection) -> None:
         """Forget the rows below `low`, once enough of them may have gathered."""
@@ -109,12 +115,16 @@ class Window:
         self._added, self._added_bytes = [], 0
         connection.register(_ADDED, added)
         keys = ", ".join(map(identifier, self._plan.key))
-        last = f"row_number() OVER (PARTITION BY {keys} ORDER BY {_NUMBER} DESC) = 1"
-        rows = f"SELECT * EXCLUDE ({_NUMBER}) FROM {_ADDED} QUALIFY {last}"
+        newest = f"row_number() OVER (PARTITION BY {keys} ORDER BY {READ_AT} DESC, {_NUMBER} DESC) = 1"
+        rows = f"FROM {_ADDED}"
         if self._rows is not None:
-            older = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
-            rows = f"{older} UNION ALL BY NAME {rows}"
-        self._rows = self._run(connection, f"SELECT * FROM ({rows}) WHERE {HASH} IS NOT NULL")
+            known = f"SELECT *, -1 AS {_NUMBER} FROM {_TABLE} AS found"
+            rows = f"{known} SEMI JOIN {_ADDED} AS sent ON {self._same()} UNION ALL BY NAME {rows}"
+        rows = f"SELECT * EXCLUDE ({_NUMBER}) FROM ({rows}) QUALIFY {newest}"
+        if self._rows is not None:
+            others = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
+            rows = f"{others} UNION ALL BY NAME {rows}"
+        self._rows = self._run(connection, rows)
         connection.unregister(_ADDED)
 
     def _same(self, *names: str) -> str:

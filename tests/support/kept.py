@@ -68,9 +68,9 @@ class Kept:
         for batch in self.reader.read(self.mark, limits):
             flying.append(batch)
             if len(flying) > IN_FLIGHT:
-                self._acknowledge(flying.popleft())
+                self.take(flying.popleft())
         while flying:
-            self._acknowledge(flying.popleft())
+            self.take(flying.popleft())
         return self.handed_out - before
 
     def reopen(self, source: DuckDbSource, since: Position | None = None) -> None:
@@ -78,7 +78,8 @@ class Kept:
         self.reader.close()
         self.reader = source.open(self._plan, since or self.position)
 
-    def _acknowledge(self, batch: Batch) -> None:
+    def take(self, batch: Batch) -> None:
+        """Acknowledge `batch`, and keep its rows."""
         self.reader.acknowledged(batch)
         self.mark, self.position = batch.mark or self.mark, batch.position
         removed = [False] * len(batch) if batch.deleted is None else batch.deleted.to_pylist()
