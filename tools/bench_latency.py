@@ -85,7 +85,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.what == "writer-slowdown":
             _print_slowdown(directory, endpoint, options.seconds, options.alternations)
             return 0
-        print(f"{'way, log, rate, rows, key, updates':58} {'p50':>7} {'p95':>7} {'p99':>7} ms  {'CPU':>5}")
+        head = f"{'way, log, rate, rows, key, updates':58} {'p50':>7} {'p95':>7} {'p99':>7} ms  {'CPU':>5}"
+        print(head, flush=True)
         for number, line in enumerate(_lines(options.all, options.quick)):
             found, share = _measure(directory / str(number), endpoint(number), line, options.seconds)
             print(f"{line!s:58} {_shown(found)}     {share:5.0%}", flush=True)

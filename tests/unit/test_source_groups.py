@@ -1,0 +1,105 @@
+"""Which row groups a checkpoint wrote anew, and which rows a snapshot found besides the log. [R3]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cdc.source import gap as gap_module
+from cdc.source.gap import Gap
+from cdc.source.groups import Logged, RowGroups
+
+BEFORE = RowGroups(iteration=4, stored_rows=30, live_rows=30, ends=(10, 20, 30), digests=(1, 2, 3))
+
+
+def logged(inserted: int = 0, deleted: int = 0, touched: tuple[int, ...] = ()) -> Logged:
+    return Logged(inserted, deleted, np.array(touched, dtype=np.int64))
+
+
+def after(**changes: object) -> RowGroups:
+    values = {"iteration": 5, "stored_rows": 30, "live_rows": 30, "ends": (10, 20, 30), "digests": (1, 2, 3)}
+    return RowGroups(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_groups_with_other_blocks_were_written_anew() -> None:
+    assert after(digests=(1, 7, 3, 8), ends=(10, 20, 30, 40)).rewritten_since(BEFORE) == [1, 3]
+    assert after().rewritten_since(BEFORE) == []
+
+
+def test_what_was_written_anew_is_not_known_across_two_checkpoints_nor_with_gaps_in_the_row_ids() -> None:
+    assert after(iteration=6).rewritten_since(BEFORE) is None
+    assert after(ends=()).rewritten_since(BEFORE) is None
+
+
+def test_row_ids_of_a_group_begin_where_the_one_before_ends() -> None:
+    assert [BEFORE.row_ids(number) for number in range(3)] == [(0, 10), (10, 20), (20, 30)]
+
+
+@pytest.mark.parametrize(
+    ("now", "log", "explained"),
+    [
+        (after(), logged(), True),
+        (after(digests=(1, 7, 3)), logged(touched=(15,)), True),
+        (after(digests=(1, 7, 3)), logged(touched=(9, 20)), False),
+        (after(digests=(1, 7, 3)), logged(), False),
+        (after(digests=(1, 2, 7), stored_rows=32, live_rows=32), logged(inserted=2), True),
+        (after(digests=(1, 2, 7), stored_rows=33, live_rows=33), logged(inserted=2), False),
+        (after(live_rows=29), logged(deleted=1, touched=(3,)), True),
+        (after(live_rows=28), logged(deleted=1, touched=(3,)), False),
+        (after(iteration=6), logged(), False),
+    ],
+)
+def test_a_checkpoint_is_explained_by_what_the_log_touched(
+    now: RowGroups, log: Logged, explained: bool
+) -> None:
+    assert now.explained_by(BEFORE, log) is explained
+
+
+def test_rows_vanished_are_those_the_log_did_not_delete() -> None:
+    assert after(live_rows=28).vanished(BEFORE, logged(inserted=1, deleted=1)) == 2
+    assert after(live_rows=31).vanished(BEFORE, logged(inserted=1)) == 0
+
+
+def test_rows_may_be_lacking_when_more_are_dead_or_fewer_are_stored() -> None:
+    assert not after(stored_rows=40, live_rows=40).may_lack_rows_of(BEFORE)
+    assert after(live_rows=29).may_lack_rows_of(BEFORE)
+    assert after(stored_rows=20, live_rows=20).may_lack_rows_of(BEFORE)
+
+
+def test_groups_left_out_are_taken_for_changed_at_the_next_checkpoint() -> None:
+    assert after().rewritten_since(BEFORE.without([2])) == [2]
+
+
+@pytest.fixture
+def cursor() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
+def rows(*ids: int | None) -> pa.RecordBatch:
+    return pa.record_batch({"id": pa.array(ids, pa.int64()), "s": ["x"] * len(ids)})
+
+
+def test_rows_that_the_log_shows_after_all_are_no_gap(cursor: duckdb.DuckDBPyConnection) -> None:
+    found = Gap(["id"], cursor)
+    found.found(rows(1, 2, None))
+    found.found(rows(3))
+    found.shown("(SELECT 2 AS id UNION ALL SELECT NULL)")
+    assert found.count() == 2
+    found.shown("(SELECT unnest([1, 3, 4]) AS id)")
+    assert found.count() == 0
+
+
+def test_rows_past_the_bound_are_counted_and_not_remembered(
+    cursor: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gap_module, "_MOST_ROWS", 2)
+    found = Gap(["id"], cursor)
+    for number in range(5):
+        found.found(rows(number))
+    found.shown("(SELECT unnest(range(5)) AS id)")
+    assert found.count() == 2
