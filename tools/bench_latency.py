@@ -137,6 +137,8 @@ def _child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
         finally:
             if child.stdin is not None:
                 child.stdin.close()
+            if child.stdout is not None:
+                child.stdout.read()  # or it would meet a closed pipe
 
 
 def _go(child: subprocess.Popen[str]) -> None:
