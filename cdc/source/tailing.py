@@ -150,6 +150,7 @@ class TailingReader:
         try:
             if first is not None and groups is not None:
                 standing = yield from self._reader.between(first, 1 << 62, groups.iteration, before, standing)
+                first = None
             while self._again and groups is not None:
                 standing = yield from self._reader.between(
                     *groups.row_ids(self._again[0]), groups.iteration, before, standing
@@ -157,7 +158,8 @@ class TailingReader:
                 self._again.pop(0)
         except SnapshotSuperseded:
             if groups is not None:
-                self._groups, self._unseen = groups.without(self._again), True
+                left = self._again if first is None else range(len(groups.digests))
+                self._groups, self._unseen = groups.without(left), True
             self._again.clear()
         return standing
 
@@ -206,8 +208,8 @@ class TailingReader:
             self._events.tail_broken(self._table, "rows may have been deleted while the log was not followed")
         if (self._unseen or not tail.explained) and tail.groups is not None:
             again = tail.groups.rewritten_since(before) if before is not None else None
-            if again is None and tail.groups.ends and tail.groups.stored_rows <= _MOST_ROWS_AGAIN:
-                again = list(range(len(tail.groups.ends)))
+            if again is None and tail.groups.stored_rows <= _MOST_ROWS_AGAIN:
+                again, self._inserted_from = [], 0
             if again is None:
                 self._events.tail_broken(self._table, "checkpoints came while the log was not followed")
             self._again = again or []

@@ -561,3 +561,12 @@ def test_a_table_whose_updates_move_its_watermark_needs_no_such_word(current: Fo
     current.kept.read()
     assert ("1", "2000", "u") in current.kept.rows
     assert current.heard.broken == []
+
+
+def test_of_an_empty_table_no_change_can_have_been_missed(followed: Followed) -> None:
+    followed.write(VERSIONS[-1])
+    followed.run("CREATE TABLE t (id INTEGER, seq BIGINT, s VARCHAR)", "CHECKPOINT")
+    followed.follow(deletes=False)
+    followed.run("CREATE TABLE u (x INTEGER)", "CHECKPOINT", "INSERT INTO u VALUES (1)", "CHECKPOINT")
+    assert followed.equal()
+    assert followed.heard.broken == []
