@@ -88,6 +88,8 @@ class PerformanceConfig(Section):
     cache_size_mb: Annotated[int, Field(ge=64)] = 512
     """Memory limit of the reading DuckDB."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    priority: Literal["low", "normal"] = "low"
+    """Of the replicator's process: low leaves the processor to the writer wherever both want it."""
 
 
 class LoggingConfig(Section):

@@ -181,6 +181,13 @@ def test_a_second_replicator_of_one_source_is_refused_and_told_of_the_first(plac
     assert "Traceback" not in second.stderr
 
 
+def test_the_replicator_lets_the_writer_go_first(place: Place) -> None:
+    place.configure()
+    with running_writer(place.database, "--rows", "100") as writer, place.replicator() as replicator:
+        place.wait_for_rows(100, replicator)
+        assert psutil.Process(replicator.pid).nice() > psutil.Process(writer.process.pid).nice()
+
+
 def test_a_replicator_waits_for_a_source_that_is_not_there_yet(place: Place) -> None:
     place.configure()
     with place.replicator() as replicator:
