@@ -30,6 +30,7 @@ from typing import IO
 import duckdb
 
 from cdc.change import BatchLimits
+from cdc.cli.replication import give_way
 from cdc.clock import SystemClock
 from cdc.config.endpoint import parse_endpoint
 from cdc.replicator.pace import Pace
@@ -264,6 +265,7 @@ class Acknowledgements(Recorder):
 def replicate(arguments: Sequence[str], told: IO[str]) -> None:
     """The replicator: says `ready` when it has caught up, and once its input ends what it acknowledged."""
     path, endpoint, tailing = arguments
+    give_way()  # as `cdc run` does
     seen = Acknowledgements()
     with tempfile.TemporaryDirectory() as state, contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(path, tailing=bool(int(tailing))))

@@ -49,7 +49,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
     """
     with ExitStack() as stack:
         if settings.performance.priority == "low":
-            _give_way()  # before any thread is made: on Linux each has a priority of its own, and inherits it
+            give_way()  # before any thread is made: on Linux each has a priority of its own, and inherits it
         stack.enter_context(logging_to(settings.logging, secrets=secrets_of(settings)))
         # Before anything that two replicators would share: status file, page, store. Which database the path
         # leads to is known later; a lease of that one then guards it from other paths to it.
@@ -206,7 +206,7 @@ class _Tables:
         }
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Let whoever wants the processor have it first: the writer is not to be slowed."""
     process = psutil.Process()
     if sys.platform == "win32":
