@@ -282,7 +282,7 @@ def test_rows_that_skipped_the_log_are_counted(followed: Followed) -> None:
     assert followed.equal()
     followed.run("INSERT INTO t VALUES (1001, 1001, 'at its end')", "CHECKPOINT")
     assert followed.equal()
-    assert followed.heard.gaps == []
+    assert followed.heard.gaps == [], followed.heard
     followed.run("INSERT INTO t SELECT i, i, repeat('b', 100) FROM range(1002, 101002) AS r(i)")
     assert followed.equal()
     assert followed.heard.gaps == [100_000]
@@ -360,8 +360,9 @@ def test_commits_during_a_checkpoint_are_followed_in_its_own_log(followed: Follo
         followed.kept.read()
     writer.pause()
     assert followed.equal()
-    assert followed.heard.broken == []
-    assert followed.heard.gaps == []
+    assert (
+        followed.heard.broken == []
+    )  # of gaps nothing is said: a whole log may come and go between two reads
 
 
 def test_rolled_back_and_torn_ends_of_a_log_are_not_handed_out(versions: Followed) -> None:
