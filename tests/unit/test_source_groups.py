@@ -94,6 +94,16 @@ def test_rows_that_the_log_shows_after_all_are_no_gap(cursor: duckdb.DuckDBPyCon
     assert found.count() == 0
 
 
+def test_rows_that_the_log_showed_before_the_snapshots_next_batch_are_no_gap(
+    cursor: duckdb.DuckDBPyConnection,
+) -> None:
+    gap = Gap(["id"], cursor)
+    gap.found(rows(1))
+    gap.shown("(SELECT unnest([1, 2]) AS id)")
+    gap.found(rows(2, 3))
+    assert gap.count() == 1
+
+
 def test_rows_past_the_bound_are_counted_and_not_remembered(
     cursor: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
