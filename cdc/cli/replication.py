@@ -21,8 +21,9 @@ from cdc.config import Settings, secrets_of
 from cdc.errors import CdcError, ExitCode, Meaning
 from cdc.observe.log import logging_to
 from cdc.observe.metrics import Metrics
-from cdc.observe.observer import About, FailedCount, ReplicationObserver
+from cdc.observe.observer import ReplicationObserver
 from cdc.observe.page import Page
+from cdc.observe.record import About, FailedCount
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace

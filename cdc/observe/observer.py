@@ -6,7 +6,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -19,39 +18,16 @@ from cdc.alert import Alerts, Handler
 from cdc.change import Progress, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.config import AlertsConfig
-from cdc.errors import CdcError, StateError
+from cdc.errors import CdcError
 from cdc.observe.alarms import Alarms, Standing
 from cdc.observe.health import Health, live, ready
 from cdc.observe.metrics import Metrics, set_or_absent
-from cdc.observe.record import TableRecord, as_number, utc
-from cdc.observe.status import LeftOutTable, Status, write_status
+from cdc.observe.record import About, FailedCount, TableRecord, as_number, utc
+from cdc.observe.status import LeftOutTable, Status
+from cdc.observe.status_file import StatusFile
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered
-
-WRITE_SECONDS = 1.0
-"""The status file is written at most this often for progress; a change of state is written at once."""
-HEARTBEAT_SECONDS = 5.0
-"""It is written at least this often, so that its age says whether the process lives."""
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a status says of the process as a whole. `targets` are endpoints without credentials."""
-
-    config: str
-    source: str
-    targets: tuple[str, ...]
-    identity: str | None = None
-    page: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCount:
-    """The failed rows stored of one table, and the attempts of the one tried most often."""
-
-    rows: int
-    most_attempts: int = 0
 
 
 class ReplicationObserver:
@@ -79,7 +55,6 @@ class ReplicationObserver:
             stalled_seconds: a table not heard of for this long is stalled; more than its longest rest.
         """
         self._metrics = metrics
-        self._path = status_path
         self._about = about
         self._stalled_seconds = stalled_seconds
         self._clock = clock or SystemClock()
@@ -98,41 +73,28 @@ class ReplicationObserver:
         )
         self._started_at = self._clock.wall()
         self._process_start = psutil.Process().create_time()
-        self._dirty = False
-        self._urgent = threading.Event()
-        self._stop = False
         self.tails_lost = 0
         """How often a log could not be followed: because a table was altered, among other reasons."""
-        self._thread = threading.Thread(target=self._write_on, name="status", daemon=True)
+        self._file = StatusFile(
+            status_path, self._clock, status=self._counted, look=self._look, unwritten=self._unwritten
+        )
 
     def __enter__(self) -> Self:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StateError(
-                "create the state directory",
-                self._path.parent,
-                error.strerror or type(error).__name__,
-                "Name a directory this user may write, in state.directory",
-            ) from None
-        self._thread.start()
+        self._file.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop = True
-        self._urgent.set()
-        self._thread.join()
         with self._lock:
             self._state = "stopped"
-        self._write()
+        self._file.__exit__(kind, error, trace)
 
     def about(self, about: About) -> None:
         """Replace what is said of the process, once more is known."""
         with self._lock:
             self._about = about
-        self._changed(urgent=True)
+        self._file.changed(urgent=True)
 
     def begin(
         self,
@@ -172,7 +134,7 @@ class ReplicationObserver:
         for item in news:
             say = self._log.error if item.listed else self._log.info
             say("table left out", table=item.table, reason=item.reason)
-        self._changed(urgent=True)
+        self._file.changed(urgent=True)
 
     # The Observer port
 
@@ -212,7 +174,7 @@ class ReplicationObserver:
             self._log.error(
                 "rows set aside", table=name, rows=event.failed_rows, remedy="See: cdc failed list"
             )
-        self._changed()
+        self._file.changed()
 
     def cycle(self, table: TableId, rows_behind: int | None) -> None:
         with self._lock:
@@ -226,7 +188,7 @@ class ReplicationObserver:
                 set_or_absent(self._metrics.seconds_behind, known.name, 0.0)
             set_or_absent(self._metrics.rows_behind, known.name, rows_behind)
             self._alarms.cycle(table)
-        self._changed()
+        self._file.changed()
 
     def state(self, table: TableId, state: str, error: CdcError | None = None) -> None:
         with self._lock:
@@ -246,7 +208,7 @@ class ReplicationObserver:
             self._failed(known.name, "table halted", error, state=state)
         elif changed:
             self._log.info("table state", table=known.name, state=state)
-        self._changed(urgent=changed)
+        self._file.changed(urgent=changed)
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
         with self._lock:
@@ -260,7 +222,7 @@ class ReplicationObserver:
             set_or_absent(self._metrics.rows_behind, known.name, None)
             set_or_absent(self._metrics.seconds_behind, known.name, None)
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
-        self._changed()
+        self._file.changed()
 
     def held(self, table: TableId, waiting: Waiting) -> None:
         with self._lock:
@@ -270,7 +232,7 @@ class ReplicationObserver:
             self._metrics.held_rows.labels(known.name).set(waiting.rows)
             self._metrics.held_groups.labels(known.name).set(waiting.groups)
             set_or_absent(self._metrics.held_since, known.name, waiting.since)
-        self._changed()
+        self._file.changed()
 
     def delivered_early(self, table: TableId, early: Early) -> None:
         self._metrics.incomplete_groups.labels(str(table)).inc(early.groups)
@@ -284,7 +246,7 @@ class ReplicationObserver:
             example=early.example,
             reason=early.reason,
         )
-        self._changed()
+        self._file.changed()
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
         self._metrics.round_trip.set(math.nan if round_trip_seconds is None else round_trip_seconds)
@@ -372,23 +334,6 @@ class ReplicationObserver:
         self._metrics.errors.labels(type(error).__name__).inc()
         self._log.warning(event, table=table, error=str(error), error_class=type(error).__name__, **facts)
 
-    def _changed(self, *, urgent: bool = False) -> None:
-        self._dirty = True
-        if urgent:
-            self._urgent.set()
-
-    def _write_on(self) -> None:
-        written_at = -math.inf
-        while not self._stop:
-            now = self._clock.monotonic()
-            self._look()
-            if self._urgent.is_set() or self._dirty or now - written_at >= HEARTBEAT_SECONDS:
-                self._urgent.clear()
-                self._dirty = False
-                self._write()
-                written_at = now
-            self._clock.wait(self._urgent, WRITE_SECONDS)
-
     def _count_failed_rows(self) -> None:
         """Rows that were retried or discarded are no longer among them, which no event tells."""
         try:
@@ -403,7 +348,7 @@ class ReplicationObserver:
                     table.most_attempts = count.most_attempts
                     self._metrics.failed_rows.labels(table.name).set(count.rows)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         with self._lock:
             standing = [
                 Standing(id_, table.rows, table.failed_rows, table.most_attempts)
@@ -411,22 +356,20 @@ class ReplicationObserver:
             ]
             before = self._alarms.alerts.standing()
             self._alarms.look(standing, self._breaker())
-            if len(before) != len(self._alarms.alerts.standing()):
-                self._dirty = True
+            return len(before) != len(self._alarms.alerts.standing())
 
     def _gauge(self, name: str, severity: str, count: int) -> None:
         self._metrics.alert.labels(name, severity).set(count)
 
-    def _write(self) -> None:
+    def _counted(self) -> Status:
         self._count_failed_rows()
-        try:
-            write_status(self._path, self.status())
-        except OSError as error:  # the replication goes on; the next tick tries again
-            self._dirty = True
-            self._metrics.errors.labels(type(error).__name__).inc()
-            self._log.warning(
-                "status file not written",
-                path=str(self._path),
-                error_class=type(error).__name__,
-                error=str(error),
-            )
+        return self.status()
+
+    def _unwritten(self, path: Path, error: OSError) -> None:
+        self._metrics.errors.labels(type(error).__name__).inc()
+        self._log.warning(
+            "status file not written",
+            path=str(path),
+            error_class=type(error).__name__,
+            error=str(error),
+        )

@@ -1,4 +1,4 @@
-"""What is known of one replicated table while it is replicated."""
+"""What is known of a replication, and of one of its tables, while it is replicated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cdc.observe.status import TableStatus
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a status says of the process as a whole. `targets` are endpoints without credentials."""
+
+    config: str
+    source: str
+    targets: tuple[str, ...]
+    identity: str | None = None
+    page: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCount:
+    """The failed rows stored of one table, and the attempts of the one tried most often."""
+
+    rows: int
+    most_attempts: int = 0
 
 
 @dataclass(slots=True)

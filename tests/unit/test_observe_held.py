@@ -17,7 +17,8 @@ from cdc.cli import build_app
 from cdc.config import load
 from cdc.errors import CdcError
 from cdc.observe.metrics import Metrics
-from cdc.observe.observer import About, ReplicationObserver
+from cdc.observe.observer import ReplicationObserver
+from cdc.observe.record import About
 from cdc.observe.redis_events import RedisEvents
 from cdc.observe.status import write_status
 from cdc.replicator.admitted import Early, Waiting

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from cdc.change import Column, Mark, Position, Progress, TableId, TablePlan
 from cdc.errors import CdcError, StateError, TargetError
 from cdc.observe.metrics import Metrics
-from cdc.observe.observer import About, FailedCount, ReplicationObserver
-from cdc.observe.record import as_number
+from cdc.observe.observer import ReplicationObserver
+from cdc.observe.record import About, FailedCount, as_number
 from cdc.observe.status import read_status
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Observer
