@@ -23,7 +23,7 @@ from rich.text import Text
 from cdc.cli.console import console
 from cdc.cli.console import table as plain_table
 from cdc.cli.form import Format
-from cdc.cli.values import texts
+from cdc.comparison import texts
 from cdc.source.quote import identifier, literal
 
 if TYPE_CHECKING:

@@ -242,7 +242,7 @@ def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
     from rich.console import Console
 
     from cdc.cli.answer import show_table, write
-    from cdc.cli.values import formatter
+    from cdc.comparison import formatter
 
     with formatter() as connection:
         if output is not None:

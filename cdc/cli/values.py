@@ -1,43 +1,8 @@
-"""How does a value of any type stand as text? As DuckDB writes it, whichever side it came from."""
+"""How do the values of a failed row stand as text?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
-
-from cdc.source.quote import identifier
-
-if TYPE_CHECKING:
-    import duckdb
-
-
-def formatter() -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory for turning Arrow data into text or files: UTC, order kept, nothing loaded from a
-    network."""
-    import duckdb
-
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "arrow_lossless_conversion": True,
-            "produce_arrow_string_view": False,
-            "threads": 1,
-        }
-    )
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
-
-
-def texts(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> pa.Table:
-    """`batch` with every value as text; NULL stays NULL. Columns keep their places and names."""
-    numbered = batch.rename_columns([f"c{at}" for at in range(batch.num_columns)])
-    columns = ", ".join(f"CAST({identifier(name)} AS VARCHAR) AS {name}" for name in numbered.schema.names)
-    if not columns:
-        return pa.table({})
-    found = connection.from_arrow(pa.Table.from_batches([numbered])).project(columns).to_arrow_table()
-    return found.rename_columns(batch.schema.names)
 
 
 def row_values(payload: bytes) -> list[tuple[str, str, str | None]]:

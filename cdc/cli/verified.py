@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cdc.cli.console import console, table
-from cdc.cli.verification import TableResult
+from cdc.comparison import TableResult
 
 
 def show_result(result: TableResult) -> None:

@@ -91,9 +91,8 @@ class VerifyRun:
         self._stack = ExitStack()
 
     def __enter__(self) -> VerifyRun:
-        from cdc.cli.digest import RowHasher
-        from cdc.cli.values import formatter
         from cdc.cli.wiring import source_of, target_of
+        from cdc.comparison import RowHasher, formatter
         from cdc.watermark import holder
 
         with ExitStack() as stack:
@@ -122,8 +121,8 @@ class VerifyRun:
             SourceError, TargetError: a side cannot be read or written.
             LeaseHeld: it is to be mended while a replicator runs.
         """
-        from cdc.cli.repair import repair
         from cdc.cli.verified import document_of, show_result
+        from cdc.comparison import repair
 
         self._check_definition(plan)
         result, comparer = self._verified(plan)
@@ -151,9 +150,8 @@ class VerifyRun:
         return document, after.equal
 
     def _verified(self, plan: TablePlan) -> tuple[Any, Any]:
-        from cdc.cli.compare import Comparer
-        from cdc.cli.verification import Patience, Verifier
         from cdc.clock import SystemClock
+        from cdc.comparison import Comparer, Patience, Verifier
 
         comparer = Comparer(plan, self.source, self.target, self.hasher)
         with _progress(str(plan.table)) as progress:
@@ -177,7 +175,7 @@ class VerifyRun:
     def _boundaries(self, plan: TablePlan) -> tuple[str, ...]:
         ranges = self._ranges
         if ranges is None:
-            from cdc.cli.compare import again
+            from cdc.comparison import again
 
             def count() -> int:
                 with self.source.snapshot() as snapshot:

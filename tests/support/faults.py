@@ -19,9 +19,8 @@ from typing import Any, Self
 import psutil
 
 from cdc.change import TablePlan
-from cdc.cli.compare import Comparer, Span, again
-from cdc.cli.digest import RowHasher
 from cdc.cli.wiring import plans_of
+from cdc.comparison import Comparer, RowHasher, Span, again
 from cdc.config import Settings, load
 from cdc.config.endpoint import parse_endpoint
 from cdc.errors import CdcError

@@ -20,7 +20,7 @@ from cdc.cli import build_app
 from cdc.cli.answer import Answer, show_table, shown
 from cdc.cli.query import TRIES, _collect
 from cdc.cli.statement import on_current_rows
-from cdc.cli.values import formatter
+from cdc.comparison import formatter
 from cdc.errors import CdcError, SnapshotSuperseded, SourceError
 
 Run = Callable[..., Result]
@@ -340,7 +340,7 @@ def test_who_answered_is_said_where_there_may_be_two(run: Run) -> None:
 def test_duckdb_writes_values_as_text_the_same_for_both_sides() -> None:
     batch = pa.record_batch({"a": [datetime(2024, 1, 2, 3, 4, 5)], "b": [math.nan], "c": [[1, None]]})
     with formatter() as connection:
-        from cdc.cli.values import texts
+        from cdc.comparison import texts
 
         found = texts(connection, batch)
     assert [column[0].as_py() for column in found.columns] == ["2024-01-02 03:04:05", "nan", "[1, NULL]"]

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 
 from cdc.change import Batch, FailedRow, Mark, Position, TableId, TablePlan
-from cdc.cli.compare import Comparer, Span
-from cdc.cli.digest import RowHasher
 from cdc.cli.tables import chosen_plans
-from cdc.cli.values import formatter
-from cdc.cli.verification import PAUSE_SECONDS, Patience, TableResult, Verifier
 from cdc.cli.verified import document_of, show_result
 from cdc.cli.verify import LIVE_WAIT_SECONDS, VerifyRun
+from cdc.comparison.compare import Comparer, Span
+from cdc.comparison.digest import RowHasher
+from cdc.comparison.values import formatter
+from cdc.comparison.verification import PAUSE_SECONDS, Patience, TableResult, Verifier
 from cdc.config import load
 from cdc.errors import ConfigError
 from cdc.replicator.plan import LeftOut, Resolution
@@ -191,7 +191,7 @@ def test_older_states_of_a_row_that_the_source_keeps_are_no_difference(
 def test_more_history_than_is_kept_in_memory_is_still_counted(
     verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdc.cli.compare.MOST_EXTRA", 3)
+    monkeypatch.setattr("cdc.comparison.compare.MOST_EXTRA", 3)
     result = verify(Side({"k00": ONE["k00"], "k19": ONE["k19"]}), Side(without(ONE, "k19")), boundaries=())
     assert (result.extra, result.missing) == (18, 1)
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.change import Column, TableId, TablePlan
-from cdc.cli.compare import Comparer, Differences, Span, again, merged, spans
-from cdc.cli.digest import RowHasher
-from cdc.cli.joining import joined
+from cdc.comparison.compare import Comparer, Differences, Span, again, merged, spans
+from cdc.comparison.digest import RowHasher
+from cdc.comparison.joining import joined
 from cdc.errors import SnapshotSuperseded
 from tests.support.duckdb_values import VALUES, duckdb_source, selected
 

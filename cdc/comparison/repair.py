@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import Batch, Position, TablePlan
-from cdc.cli.compare import Comparer, again, spans
-from cdc.cli.digest import Hashes
-from cdc.cli.joining import joined
-from cdc.cli.verification import TableResult
+from cdc.comparison.compare import Comparer, again, spans
+from cdc.comparison.digest import Hashes
+from cdc.comparison.joining import joined
+from cdc.comparison.verification import TableResult
 from cdc.replicator.ports import Target, TargetTable
 from cdc.source import DuckDbSource
 from cdc.source.versions import row_versions

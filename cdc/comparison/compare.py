@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cdc.change import Position, TablePlan
-from cdc.cli.digest import Hashes, RowHasher, fold
-from cdc.cli.joining import joined
+from cdc.comparison.digest import Hashes, RowHasher, fold
+from cdc.comparison.joining import joined
 from cdc.errors import SnapshotSuperseded
 from cdc.source.quote import literal
 from cdc.source.versions import row_versions

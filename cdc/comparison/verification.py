@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import TablePlan
-from cdc.cli.compare import Comparer, Differences, Overview, Span, again, merged
-from cdc.cli.digest import Hashes
-from cdc.cli.values import texts
 from cdc.clock import Clock
+from cdc.comparison.compare import Comparer, Differences, Overview, Span, again, merged
+from cdc.comparison.digest import Hashes
+from cdc.comparison.values import texts
 from cdc.watermark import FailedRecord
 
 Kind = Literal["missing", "extra", "different"]

@@ -1,0 +1,33 @@
+"""Where do source and target of a table differ, and how are they made equal again?
+
+It knows both sides by what they can be asked, never how rows got there; it prints nothing.
+"""
+
+from cdc.comparison.compare import Comparer, Differences, Digest, Overview, Span, again, merged, spans
+from cdc.comparison.digest import Hashes, RowHasher
+from cdc.comparison.repair import Repaired, repair
+from cdc.comparison.values import formatter, texts
+from cdc.comparison.verification import Example, Kind, Patience, RangeResult, TableResult, Verifier
+
+__all__ = [
+    "Comparer",
+    "Differences",
+    "Digest",
+    "Example",
+    "Hashes",
+    "Kind",
+    "Overview",
+    "Patience",
+    "RangeResult",
+    "Repaired",
+    "RowHasher",
+    "Span",
+    "TableResult",
+    "Verifier",
+    "again",
+    "formatter",
+    "merged",
+    "repair",
+    "spans",
+    "texts",
+]
