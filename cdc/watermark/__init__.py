@@ -1,5 +1,6 @@
 """How far each table has been delivered: the mark's values, the store, the lease and the failed rows."""
 
+from cdc.watermark.breaks import Break, Breaks
 from cdc.watermark.database import Mode
 from cdc.watermark.failed import FailedRecord
 from cdc.watermark.lease import Lease, Owner, holder
@@ -10,6 +11,8 @@ from cdc.watermark.value import MarkType, mark_type
 
 __all__ = [
     "BoundMarks",
+    "Break",
+    "Breaks",
     "Change",
     "FailedRecord",
     "Lease",

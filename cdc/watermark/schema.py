@@ -95,11 +95,32 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    (
+        """
+        CREATE TABLE broken_tables (      -- changes may have gone unseen; until they were compared
+            source TEXT NOT NULL,
+            schema_name TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            since REAL NOT NULL,
+            times INTEGER NOT NULL,       -- grows with each break: one that comes during a comparison stays
+            PRIMARY KEY (source, schema_name, table_name)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 
 VERSION = len(MIGRATIONS)
 
-_TABLES = ("sources", "tables", "schema_versions", "failed_rows", "held_rows", "delivered_groups")
+_TABLES = (
+    "sources",
+    "tables",
+    "schema_versions",
+    "failed_rows",
+    "held_rows",
+    "delivered_groups",
+    "broken_tables",
+)
 
 
 def check_version(connection: sqlite3.Connection, subject: str) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
 from cdc.errors import StateError
+from cdc.watermark.breaks import Breaks
 from cdc.watermark.database import Database, Mode
 from cdc.watermark.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
 from cdc.watermark.marks import BoundMarks, Held, MarkColumns
@@ -82,6 +83,10 @@ class Store:
         marks = BoundMarks(self._database, self._failed, lease, self._clock)
         marks.check_lease()
         return marks
+
+    def breaks(self, source: str) -> Breaks:
+        """The tables of `source` whose changes may have gone unseen."""
+        return Breaks(self._database, source, self._clock)
 
     def tables(self, table: TableId | None = None) -> list[TableRecord]:
         """Every table of every source, or those of one name."""
