@@ -72,7 +72,8 @@ class Breaks:
 
 
 _NOTE = """
-    INSERT INTO broken_tables (source, schema_name, table_name, reason, since, times) VALUES (?, ?, ?, ?, ?, 1)
+    INSERT INTO broken_tables (source, schema_name, table_name, reason, since, times)
+    VALUES (?, ?, ?, ?, ?, 1)
     ON CONFLICT DO UPDATE SET reason = excluded.reason, times = times + 1
 """
 _STANDING = """
