@@ -146,9 +146,8 @@ class SyncConfig(Section):
     deletes: Literal["ignore", "replicate"] = "ignore"
     """ignore: a row pruned from the source stays in the target."""
     reconcile: bool = True
-    """A table whose changes may have gone unseen is compared with the target, and mended."""
     reconcile_interval_sec: Annotated[float, Field(ge=1, le=86400)] = 300.0
-    """After a comparison that did not end with equal tables, the least time until the next."""
+    """After a comparison that did not end with equal tables, the least time until the table's next."""
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
