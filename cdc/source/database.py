@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 
-from cdc.change import Position, TablePlan, TableSchema
+from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema
 from cdc.clock import Clock, SystemClock
+from cdc.source.calls import Calls
 from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.pin import Pinner
 from cdc.source.ranges import plan_boundaries, read_range
@@ -24,6 +25,8 @@ from cdc.source.watch import Watch
 
 DEFAULT_SKEW_SECONDS = 60.0
 DEFAULT_POLL_SECONDS = 1.0
+CLOSE_SECONDS = 15.0
+"""What a close waits for calls under way: DuckDB cannot be interrupted in the replay of a log."""
 
 
 class DuckDbSource:
@@ -51,6 +54,8 @@ class DuckDbSource:
         self._max_skew_seconds = max_skew_seconds
         self._tailing = tailing
         self._deletes = deletes
+        self.closed = False
+        """No thread is in a call any more, and none will be."""
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +99,7 @@ class DuckDbSource:
         """
         return self._pinner.position()
 
-    def open(self, plan: TablePlan, since: Position | None = None) -> SnapshotReader | TailingReader:
+    def open(self, plan: TablePlan, since: Position | None = None) -> CountedReader:
         """A reader of one table, for one thread: it follows the log where it can, else it reads snapshots.
 
         Args:
@@ -108,7 +113,7 @@ class DuckDbSource:
             self._pinner.expect(since)
         reader = SnapshotReader(plan, self._snapshots, self._session, self._clock, self._max_skew_seconds)
         if not self._tailing:
-            return reader
+            return CountedReader(reader, self._session.calls)
 
         def make_tail() -> Tail:
             schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
@@ -116,7 +121,7 @@ class DuckDbSource:
                 raise Lost("the table is gone")
             return Tail(plan.table, schema.columns, plan.key, self._pinner, self._session)
 
-        return TailingReader(
+        tailing = TailingReader(
             plan.table,
             reader,
             make_tail,
@@ -126,6 +131,7 @@ class DuckDbSource:
             since=since,
             deletes=self._deletes,
         )
+        return CountedReader(tailing, self._session.calls)
 
     def snapshot(self) -> Snapshot:
         """The newest committed state, to be closed soon: it lasts until the writer's next checkpoint.
@@ -168,10 +174,56 @@ class DuckDbSource:
         self._snapshots.ending = True
         self._watch.wake()
 
-    def close(self) -> None:
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End every wait and query, and let go of DuckDB; what is called afterwards raises SourceError.
+
+        A call that goes on for `seconds` all the same keeps DuckDB open, and `closed` is False then: a
+        process that ends under the call may end by a signal.
+        """
+        self.wake()
         self._watch.close()
-        self._snapshots.close()
-        self._session.close()
+        if self._session.calls.end(seconds):
+            self._snapshots.close()
+            self._session.close()
+            self.closed = True
+
+
+class CountedReader:
+    """A reader whose calls are counted; between two batches there is none."""
+
+    def __init__(self, reader: SnapshotReader | TailingReader, calls: Calls) -> None:
+        self._reader = reader
+        self._calls = calls
+
+    def __repr__(self) -> str:
+        return repr(self._reader)
+
+    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+        """See `SnapshotReader.read`."""
+        batches = self._reader.read(after, limits)
+        try:
+            while True:
+                with self._calls.call():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            with self._calls.call(last=True):
+                batches.close()
+
+    def acknowledged(self, batch: Batch) -> None:
+        """See `SnapshotReader.acknowledged`."""
+        self._reader.acknowledged(batch)
+
+    def rows_behind(self, after: Mark | None) -> int:
+        """See `SnapshotReader.rows_behind`."""
+        with self._calls.call():
+            return self._reader.rows_behind(after)
+
+    def close(self) -> None:
+        with self._calls.call(last=True):
+            self._reader.close()
 
 
 def open_source(

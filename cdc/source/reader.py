@@ -9,7 +9,7 @@ that were committed late while the pieces were read are found there.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -128,7 +128,7 @@ class SnapshotReader:
         """The plan's key columns."""
         return self._plan.key
 
-    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+    def read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
         """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
 
         A row already acknowledged in its present state is not repeated within this reader's life. The

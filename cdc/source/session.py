@@ -5,6 +5,7 @@ It sets what all readers rely on: UTC, lossless Arrow types, a bound on memory, 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from cdc.errors import SourceError
+from cdc.source.calls import Calls, closed
 from cdc.source.livefs import LiveFileSystem
 from cdc.source.pin import Pin
 from cdc.source.quote import identifier, literal
@@ -45,7 +47,7 @@ class Session:
         self._key = encryption_key
         self._lock = threading.Lock()
         self._files = LiveFileSystem()
-        self._spill = Path(tempfile.gettempdir()) / f"cdc-{id(self):x}"
+        self.calls = Calls()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self.generation = 0
         """How often DuckDB was started afresh: what was attached before is gone."""
@@ -53,7 +55,7 @@ class Session:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of one thread's own to the same in-memory database."""
         with self._lock:
-            return self._connected().cursor()
+            return self.calls.add(self._connected().cursor())
 
     def attach(self, pin: Pin, path: str | None = None) -> str:
         """Attach what `pin` shows, or the file at `path` itself, read-only; the database's name.
@@ -69,7 +71,7 @@ class Session:
             options += [f"ENCRYPTION_KEY {literal(self._required_key(pin))}"]
             options += [f"ENCRYPTION_CIPHER {literal(pin.headers.cipher or 'GCM')}"]
         try:
-            with self._lock, self.translated(pin, "attach"):
+            with self.translated(pin, "attach"), self._lock:
                 self._connected().execute(
                     f"ATTACH {literal(path or live_path)} AS {identifier(name)} ({', '.join(options)})"
                 )
@@ -85,12 +87,12 @@ class Session:
                 if self._connection is not None:
                     self._connection.execute(f"DETACH DATABASE IF EXISTS {identifier(name)}")
             except duckdb.Error:
-                self._disconnect()
+                self._let_go()
             self._files.remove(int(name.removeprefix("source_")))
 
     @contextmanager
-    def translated(self, pin: Pin, operation: str) -> Iterator[None]:
-        """Turn what DuckDB raises within into what it means.
+    def translated(self, pin: Pin, operation: str, generation: int | None = None) -> Iterator[None]:
+        """Turn what DuckDB raises within into what it means; `generation` tells which DuckDB, if not this.
 
         Whatever fails once the pin is superseded failed because of that: DuckDB then sees missing bytes, and
         reports them in many ways.
@@ -98,31 +100,41 @@ class Session:
         Raises:
             SnapshotSuperseded, SourceError: instead of DuckDB's and Arrow's errors.
         """
+        generation = self.generation if generation is None else generation
         try:
-            yield
+            with self.calls.call():
+                yield
         except READ_ERRORS as error:
             if isinstance(error, FATAL):
-                self._disconnect()
+                self.restart(generation)
+            if self.calls.ended:
+                raise closed() from None
             pin.verify()
             raise SourceError(operation, pin.path, self._without_key(str(error)), _remedy(error)) from None
 
-    def restart(self) -> None:
-        """Start DuckDB afresh at the next use; everything attached is gone."""
+    def restart(self, generation: int) -> None:
+        """Start DuckDB afresh at the next use, unless that was done since `generation`; everything attached
+        is gone. Other threads may be in calls of the one before: it ends with the last connection to it."""
         with self._lock:
-            self._disconnect()
+            if generation == self.generation:
+                self._let_go()
 
     def close(self) -> None:
+        """Let go of DuckDB. What readers still hold of it keeps it open: it ends with the last of them."""
         with self._lock:
-            self._disconnect()
-        shutil.rmtree(self._spill, ignore_errors=True)
+            self._let_go()
+        for generation in range(self.generation):
+            shutil.rmtree(self._spill(generation), ignore_errors=True)
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
+        if self.calls.ended:
+            raise closed()
         if self._connection is None:
             connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory.limit_mb}MB",
                     "threads": self._memory.threads,
-                    "temp_directory": str(self._spill),
+                    "temp_directory": str(self._spill(self.generation)),
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                     "arrow_lossless_conversion": True,
@@ -132,14 +144,17 @@ class Session:
             )
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             connection.register_filesystem(self._files)
-            self._connection = connection
+            self._connection = self.calls.add(connection)
         return self._connection
 
-    def _disconnect(self) -> None:
+    def _let_go(self) -> None:
+        """Without closing the connection: that would close those of all readers under their calls."""
         if self._connection is not None:
-            self._connection.close()
             self._connection = None
             self.generation += 1
+
+    def _spill(self, generation: int) -> Path:
+        return Path(tempfile.gettempdir()) / f"cdc-{os.getpid()}-{id(self):x}-{generation}"
 
     def _required_key(self, pin: Pin) -> str:
         if self._key is None:

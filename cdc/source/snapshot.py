@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -40,13 +41,17 @@ class Attached:
         self.pin = pin
         self.name = name
         self.direct = direct
-        self._generation = session.generation
+        self.generation = session.generation
         self.users = 0
 
     def shows(self, position: Position) -> bool:
         """Whether this is still attached, and the state at `position`."""
-        lasting = self._generation == self.session.generation and not self.pin.superseded
+        lasting = self.generation == self.session.generation and not self.pin.superseded
         return lasting and self.pin.position == position
+
+    def translated(self, operation: str) -> AbstractContextManager[None]:
+        """See `Session.translated`."""
+        return self.session.translated(self.pin, operation, self.generation)
 
     def close(self) -> None:
         self.session.detach(self.name)
@@ -110,7 +115,7 @@ class Snapshot:
         Raises:
             SnapshotSuperseded, SourceError: it cannot be read.
         """
-        with self._attached.session.translated(self._attached.pin, "list the tables of"):
+        with self._attached.translated("list the tables of"):
             return read_tables(self._cursor, self.database)
 
     def query(self, sql: str, parameters: Parameters | None = None) -> pa.RecordBatchReader:
@@ -121,7 +126,7 @@ class Snapshot:
         Raises:
             SnapshotSuperseded, SourceError: also while the rows are read.
         """
-        with self._attached.session.translated(self._attached.pin, "query"):
+        with self._attached.translated("query"):
             if not self._default:
                 self._cursor.execute(f"USE {identifier(self.database)}")
                 self._default = True
@@ -133,7 +138,7 @@ class Snapshot:
         Raises:
             SnapshotSuperseded, SourceError: also while the rows are read.
         """
-        with self._attached.session.translated(self._attached.pin, "query"):
+        with self._attached.translated("query"):
             found = self._cursor.sql(sql, params=parameters)
             if found is None:
                 raise SourceError("query", self._attached.pin.path, "there is no statement", "Write a SELECT")
@@ -151,7 +156,7 @@ class Snapshot:
 
     def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         while True:
-            with self._attached.session.translated(self._attached.pin, "query"):
+            with self._attached.translated("query"):
                 try:
                     batch = reader.read_next_batch()
                 except StopIteration:

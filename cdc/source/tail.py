@@ -206,8 +206,8 @@ class Tail:
 
     def failed(self, error: Exception) -> Lost:
         """What `error` means. If DuckDB has ended, in which several tails work, it is started afresh once."""
-        if self._generation == self._session.generation and isinstance(error, FATAL):
-            self._session.restart()
+        if isinstance(error, FATAL):
+            self._session.restart(self._generation)
         mirror = self._mirror
         overtaken = mirror is not None and self._pinner.position().iteration > mirror.base.iteration
         ended = self._generation != self._session.generation

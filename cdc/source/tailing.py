@@ -13,7 +13,7 @@ deletions that the log did not show; `cdc verify` mends those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TableId
@@ -89,7 +89,7 @@ class TailingReader:
     def __repr__(self) -> str:
         return f"TailingReader({self._table}, {'tail' if self._tail else 'snapshots'})"
 
-    def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
+    def read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
         """Rows committed and not yet acknowledged, in batches within `limits`; see `SnapshotReader.read`.
 
         Updated rows are among them wherever they lie, as long as the log can be followed.

@@ -358,7 +358,7 @@ def test_after_a_restart_of_the_embedded_duckdb_the_next_snapshot_is_attached_an
         for _ in range(2):
             with snapshots.take() as snapshot:
                 assert snapshot.query("FROM t").read_all().num_rows == 1
-            session.restart()
+            session.restart(session.generation)
         snapshots.close()
         session.close()
 
