@@ -207,13 +207,16 @@ class Comparer:
 
         return again(read)
 
-    def differences(self, span: Span) -> Differences:
-        """The rows of `span` that differ, each side read now."""
-        keys, rows = self._source_numbers(span)
+    def differences(self, span: Span, pieces: Sequence[Span] = ()) -> Differences:
+        """The rows of `span` that differ, each side read now; the source in `pieces` of the span, if given.
+
+        The target is read once: FINAL costs it the same for a part as for the whole.
+        """
+        keys, rows = self._source_numbers(pieces or (span,))
         found = self._against(span, keys, rows)
         if not len(found):
             return found
-        keys, rows = self._source_numbers(span)
+        keys, rows = self._source_numbers(pieces or (span,))
         now = lookup(keys, rows, found.keys)
         return replace(found, source=now).where(now != found.target)
 
@@ -270,6 +273,18 @@ class Comparer:
         """The target's rows of these keys (ascending) in `span`."""
         return self._chosen(self._target.rows(self.plan, span.low, span.high, ordered=False), keys)
 
+    def without_those_of(self, span: Span, keys: Hashes) -> Hashes:
+        """Those of `keys` (ascending) that no row of the source in `span` has.
+
+        Raises:
+            SnapshotSuperseded: besides the others.
+        """
+        left = keys
+        with self._source.rows(self.plan, span.low, span.high) as reader:
+            for batch in reader:
+                left = left[~np.isin(left, self.key_numbers(batch))]
+        return left
+
     def _chosen(self, reader: pa.RecordBatchReader, keys: Hashes) -> Iterator[pa.RecordBatch]:
         with reader:
             for batch in joined(reader):
@@ -277,14 +292,14 @@ class Comparer:
                 if chosen.any():
                     yield batch.take(pa.array(np.flatnonzero(chosen)))
 
-    def _source_numbers(self, span: Span) -> tuple[Hashes, Hashes]:
-        """The source's rows of `span`, by key; of several rows with one key the last in order."""
+    def _source_numbers(self, pieces: Iterable[Span]) -> tuple[Hashes, Hashes]:
+        """The source's rows of `pieces`, by key; of several rows with one key the last in order."""
 
-        def read() -> list[tuple[Hashes, Hashes]]:
+        def read(span: Span) -> list[tuple[Hashes, Hashes]]:
             with self._source.rows(self.plan, span.low, span.high) as reader:
                 return [self.numbers(batch) for batch in reader]
 
-        parts = again(read)
+        parts = [part for span in pieces for part in again(partial(read, span))]
         empty = np.zeros(0, np.uint64)
         keys = np.concatenate([empty, *(keys for keys, _ in parts)])
         rows = np.concatenate([empty, *(rows for _, rows in parts)])

@@ -1,27 +1,37 @@
 """How are rows that differ delivered again? Read from the source once more, and sent as any batch is.
 
 Their version is that of a row read now, so it outranks what the target has, and is outranked by what comes
-later. Where the version is a column, a row in the target with a greater version stays as it is.
+later: the position is taken before the rows are read, so a change that they show already, or do not show yet,
+has a greater one. Where the version is a column, a row in the target with a greater version stays as it is.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from cdc.change import Batch, Position, TablePlan
-from cdc.comparison.compare import Comparer, again, spans
+from cdc.comparison.compare import Comparer, Differences, Span, again
 from cdc.comparison.digest import Hashes
 from cdc.comparison.joining import joined
 from cdc.comparison.verification import TableResult
 from cdc.replicator.ports import Target, TargetTable
-from cdc.source import DuckDbSource
 from cdc.source.versions import row_versions
+
+Send = Callable[[Batch], int]
+"""Delivers a batch; answers how many of its rows the target will never take."""
+
+
+class Positioned(Protocol):
+    """The source, as far as it says where it stands."""
+
+    def position(self) -> Position: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class Repaired:
         return Repaired(self.sent + other.sent, self.deleted + other.deleted, self.rejected + other.rejected)
 
 
-def repair(result: TableResult, comparer: Comparer, source: DuckDbSource, target: Target) -> Repaired:
+def repair(result: TableResult, comparer: Comparer, source: Positioned, target: Target) -> Repaired:
     """Deliver what `result` says is missing or different; mark deleted what only the target has, where the
     target is to lose it.
 
@@ -45,63 +55,78 @@ def repair(result: TableResult, comparer: Comparer, source: DuckDbSource, target
     """
     table = target.open(result.plan)
     try:
+        found = {each.overview.span: each.differences for each in result.ranges}
+        every = [each.span for each in result.overviews]
         done = Repaired()
-        for each in result.ranges:
-            wanted = each.differences.where(each.differences.source != 0).keys
-            if len(wanted):
-                rows = partial(comparer.source_rows, each.overview.span, wanted)
-                done += again(partial(_deliver_now, table, result.plan, source, rows))
+        for span, differences in found.items():
+            done += deliver_again(comparer, source, (span,), differences, partial(_send, table))
         if result.deletes:
-            done += _delete(result, comparer, source, table)
+            deleted, _ = delete_gone(comparer, source, found, every, partial(_send, table))
+            done += deleted
         return done
     finally:
         table.close()
 
 
-def _delete(result: TableResult, comparer: Comparer, source: DuckDbSource, table: TargetTable) -> Repaired:
-    """Mark deleted the rows whose key is nowhere in the source, seen at one position."""
+def deliver_again(
+    comparer: Comparer, source: Positioned, pieces: Sequence[Span], found: Differences, send: Send
+) -> Repaired:
+    """Deliver the source's rows among `found`, which lie in `pieces`."""
     done = Repaired()
-    extra = np.unique(np.concatenate([each.differences.extra for each in result.ranges] or [_NOTHING]))
-    position = source.position()
-    gone = again(lambda: _absent(comparer, source, result, extra)) if len(extra) else extra
-    for each in result.ranges:
-        here = gone[np.isin(gone, each.differences.extra)]
-        if len(here):
-            rows = comparer.target_rows(each.overview.span, here)
-            sent = _deliver(table, result.plan, position, rows, deleted=True)
-            done += replace(sent, sent=0, deleted=sent.sent)
+    wanted = found.where(found.source != 0).keys
+    if not len(wanted):
+        return done
+
+    def deliver(span: Span) -> Repaired:
+        position = source.position()
+        return _deliver(comparer.plan, position, comparer.source_rows(span, wanted), send)
+
+    for span in pieces:
+        done += again(partial(deliver, span))
     return done
+
+
+def delete_gone(
+    comparer: Comparer,
+    source: Positioned,
+    found: Mapping[Span, Differences],
+    every: Sequence[Span],
+    send: Send,
+) -> tuple[Repaired, Hashes]:
+    """Mark deleted the rows that only the target has, if their key is nowhere in the source, all of whose
+    ranges are `every`. Answers besides which keys are: such a row has moved to another range."""
+    done = Repaired()
+    extra = np.unique(np.concatenate([each.extra for each in found.values()] or [_NOTHING]))
+    if not len(extra):
+        return done, extra
+    position = source.position()
+    gone = _absent(comparer, every, extra)
+    for span, differences in found.items():
+        here = gone[np.isin(gone, differences.extra)]
+        if len(here):
+            rows = comparer.target_rows(span, here)
+            sent = _deliver(comparer.plan, position, rows, send, deleted=True)
+            done += replace(sent, sent=0, deleted=sent.sent)
+    return done, extra[~np.isin(extra, gone)]
 
 
 _NOTHING = np.zeros(0, np.uint64)
 
 
-def _absent(comparer: Comparer, source: DuckDbSource, result: TableResult, keys: Hashes) -> Hashes:
-    """Those of `keys` that no row of the source has: one that moved to another range is not gone."""
+def _absent(comparer: Comparer, every: Iterable[Span], keys: Hashes) -> Hashes:
+    """Those of `keys` that no row of the source has. One that moves meanwhile, so that no range shows it, has
+    a greater version by that than its deletion."""
     left = keys
-    for span in spans([each.span.high for each in result.overviews if each.span.high is not None]):
-        with source.rows(result.plan, span.low, span.high) as reader:
-            for batch in reader:
-                left = left[~np.isin(left, comparer.key_numbers(batch))]
+    for span in every:
+        left = again(partial(comparer.without_those_of, span, left))
     return left
 
 
-def _deliver_now(
-    table: TargetTable,
-    plan: TablePlan,
-    source: DuckDbSource,
-    read: Callable[[], Iterable[pa.RecordBatch]],
-) -> Repaired:
-    """Deliver what `read` finds, as of a position before it: what changes later is newer."""
-    position = source.position()
-    return _deliver(table, plan, position, read())
-
-
 def _deliver(
-    table: TargetTable,
     plan: TablePlan,
     position: Position,
     batches: Iterable[pa.RecordBatch],
+    send: Send,
     *,
     deleted: bool = False,
 ) -> Repaired:
@@ -116,9 +141,14 @@ def _deliver(
             seen_at=0.0,
             deleted=pa.array(np.ones(rows.num_rows, np.bool_)) if deleted else None,
         )
-        encoded = table.encode(batch)
-        if encoded.rows:
-            # A token of its own: the server may remember these very rows from their first delivery.
-            table.send(replace(encoded, token=f"repair-{uuid.uuid4()}"))
-        done += Repaired(sent=encoded.rows, rejected=len(encoded.rejected))
+        rejected = send(batch)
+        done += Repaired(sent=len(batch) - rejected, rejected=rejected)
     return done
+
+
+def _send(table: TargetTable, batch: Batch) -> int:
+    encoded = table.encode(batch)
+    if encoded.rows:
+        # A token of its own: the server may remember these very rows from their first delivery.
+        table.send(replace(encoded, token=f"repair-{uuid.uuid4()}"))
+    return len(encoded.rejected)
