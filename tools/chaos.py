@@ -1,172 +1,136 @@
-"""Faults at random, for as long as asked: a live writer, `cdc run`, a real ClickHouse; equal at the end.
+"""Faults at random, for as long as asked: live writer, `cdc run`, ClickHouse and Redis; equal at the end.
 
-    python tools/chaos.py --minutes 30 --seed 1
+    python tools/chaos.py --minutes 30 --least 300 --seed 1
 
-The seed decides which faults come, in which order and for how long; how far the processes have got when one
-comes it does not. Each fault ends before the next begins; every few of them source and target are compared.
-Exit code 1: rows were lost or are there twice under FINAL.
+The seed decides in which order the faults come, when and for how long; how far the processes have got when
+one comes it does not. All have been there before one comes again. Each ends before the next begins; every few
+of them source and target are compared. Exit code 1: rows were lost or are there twice under FINAL, or
+something did not recover. Then everything there is to say of it is told, and the files are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.support.clickhouse import ClickHouseServer, make_certificates, running_server
-from tests.support.dying import STEPS
-from tests.support.faults import Rig
-from tests.support.proxy import Proxy
-from tests.support.waiting import wait_until
+from tests.support.chaos import TABLES, Faults, Place, diagnosis, faults_of, installation
 
-COMPARE_EVERY = 10
+COMPARE_EVERY = 20
 SETTLE_SECONDS = 60.0
-LONGEST_FAULT_SECONDS = 3.0
+QUIET_SECONDS = 0.5
+"""At most so long nothing is broken before the next fault."""
 
 
 @dataclass
 class Chaos:
-    """What there is to break, and what has been broken so far."""
+    """What has been broken so far."""
 
-    rig: Rig
-    proxy: Proxy
-    server: ClickHouseServer
-    random: random.Random
+    place: Place
+    seed: int
+    faults: Faults
     done: Counter[str] = field(default_factory=Counter)
-    slowest: float = 0.0
+    slowest: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """The longest recovery by fault, in seconds."""
     last: str = ""
     """The fault that came last."""
+    deck: list[str] = field(default_factory=list)
+    """Those that come before any comes again, the next one last."""
 
-    def faults(self) -> dict[str, Callable[[], None]]:
-        """Every fault by name; each is over when it returns."""
-        return {
-            "connection cut": self.proxy.cut,
-            "half-closed": self.proxy.half_close,
-            "insert truncated": self._truncate,
-            "network refuses": lambda: self._while(self.proxy.refuse, self.proxy.heal),
-            "network silent": lambda: self._while(self.proxy.blackhole, self._unblock),
-            "network slow": lambda: self._while(self._slow, self.proxy.heal),
-            "ClickHouse killed": lambda: self._while(self.server.kill, self.server.start),
-            "ClickHouse frozen": self._freeze,
-            "ClickHouse restarted": self.server.restart,
-            "replicator killed": self._kill,
-            "replicator stopped": self._stop,
-            "replicator killed at a step": lambda: self._die("KILL"),
-            "replicator stopped at a step": lambda: self._die("TERM"),
-            "writer killed": self._kill_writer,
-            "writer stopped": self._stop_writer,
-        }
-
-    def one(self) -> str:
-        """One fault, and the time until what was committed at its end has arrived."""
-        name, fault = self.random.choice(sorted(self.faults().items()))
-        self.last = name
-        fault()
-        self.slowest = max(self.slowest, self.rig.recover(SETTLE_SECONDS))
-        self.done[name] += 1
-        return name
-
-    def _while(self, begin: Callable[[], object], end: Callable[[], object]) -> None:
-        begin()
-        time.sleep(self.random.uniform(0.0, LONGEST_FAULT_SECONDS))
-        end()
-
-    def _truncate(self) -> None:
-        before = self.proxy.connections
-        self.proxy.truncate(self.random.randrange(4000))
-        wait_until(lambda: self.proxy.connections > before, "an insert to be cut")
-
-    def _slow(self) -> None:
-        self.proxy.delay_seconds = self.random.uniform(0.01, 0.7)
-
-    def _unblock(self) -> None:
-        self.proxy.cut()
-        self.proxy.heal()
-
-    def _freeze(self) -> None:
-        with self.server.frozen():
-            time.sleep(self.random.uniform(0.0, LONGEST_FAULT_SECONDS))
-
-    def _kill(self) -> None:
-        self.rig.replica.kill()
-        self.rig.replicate(mortal=True)
-
-    def _stop(self) -> None:
-        self.rig.replica.stop()
-        self.rig.replicate(mortal=True)
-
-    def _die(self, by: str) -> None:
-        self.rig.replica.die(self.random.choice(STEPS), by)
-        self.rig.replicate(mortal=True)
-
-    def _kill_writer(self) -> None:
-        self.rig.writer.kill()
-        self.rig.write()
-
-    def _stop_writer(self) -> None:
-        self.rig.writer.stop()
-        self.rig.write()
+    def one(self) -> tuple[str, float, float]:
+        """One fault, and the time until what was committed at its end has arrived; its name, how long it
+        lasted and how long that took."""
+        # Each has chances of its own, so that the next does not depend on what this one met.
+        chance = self.place.random = random.Random(f"{self.seed}/{self.done.total()}")
+        if not self.deck:
+            self.deck = sorted(self.faults)
+            chance.shuffle(self.deck)
+        self.last = self.deck.pop()
+        time.sleep(chance.uniform(0.0, QUIET_SECONDS))
+        began = time.monotonic()
+        self.faults[self.last]()
+        lasted = time.monotonic() - began
+        took = self.place.rig.recover(SETTLE_SECONDS)
+        self.slowest[self.last] = max(self.slowest[self.last], took)
+        self.done[self.last] += 1
+        return self.last, lasted, took
 
 
-@contextmanager
-def installation(directory: Path, rate: int) -> Iterator[tuple[Rig, Proxy, ClickHouseServer]]:
-    """A writer, a replicator and a server that run and are caught up."""
-    certificates = make_certificates(directory / "certificates")
-    with running_server(directory / "clickhouse", certificates) as server, Proxy(server.native_port) as proxy:
-        url = f"clickhouse://127.0.0.1:{server.native_port}"
-        through = f"clickhouse://127.0.0.1:{proxy.port}"
-        with Rig(directory / "rig", url, server.query, through=through, rate=rate) as rig:
-            rig.write()
-            rig.replicate(mortal=True)
-            rig.recover()
-            yield rig, proxy, server
-
-
-def run(minutes: float, seed: int, *, rate: int, least: int, say: Callable[[str], None]) -> Chaos:
+def run(
+    minutes: float,
+    seed: int,
+    *,
+    rate: int,
+    least: int,
+    say: Callable[[str], None],
+    only: Sequence[str] = (),
+    compare_every: int = COMPARE_EVERY,
+) -> Chaos:
     """Break things for so long, and at least so often.
 
+    Args:
+        only: the faults to choose from; all when empty.
+
     Raises:
-        AssertionError: something did not arrive, or is there twice under FINAL.
+        AssertionError: something did not arrive, or is there twice under FINAL. The files are kept then.
     """
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        installation(Path(directory), rate) as (rig, proxy, server),
-    ):
-        chaos = Chaos(rig, proxy, server, random.Random(seed))
-        until = time.monotonic() + 60.0 * minutes
-        while time.monotonic() < until or chaos.done.total() < least:
-            try:
-                say(f"{chaos.done.total() + 1:4d} {chaos.one()}")
-            except AssertionError as error:
-                raise AssertionError(f"{chaos.last}: {error}\n{rig.told()}") from error
-            if chaos.done.total() % COMPARE_EVERY == 0:
-                rig.settle(f"chaos, after {chaos.done.total()} faults", chaos.slowest, "")
-        rows = int(rig.query("SELECT uniqExact(trade_id) FROM DB.trades"))
-        outcome = rig.settle(f"chaos, {chaos.done.total()} faults, seed {seed}", chaos.slowest, "")
-        say(
-            f"{chaos.done.total()} faults, {rows} trades: {outcome.lost} lost, {outcome.duplicated} twice "
-            f"under FINAL, slowest recovery {chaos.slowest:.1f} s"
-        )
-        for name, times in sorted(chaos.done.items()):
-            say(f"  {times:4d} {name}")
+    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    with installation(directory, rate) as place:
+        faults = {name: fault for name, fault in faults_of(place).items() if not only or name in only}
+        chaos = Chaos(place, seed, faults)
+        try:
+            _break(chaos, minutes, least, compare_every, say)
+        except Exception as error:
+            told = f"chaos, seed {seed}, fault {chaos.done.total() + 1}: {error}\n"
+            told += diagnosis(place.rig, chaos.last)
+            (directory / "diagnosis.txt").write_text(told)
+            raise AssertionError(f"{told}\nThe files are kept in {directory}") from error
+    shutil.rmtree(directory, ignore_errors=True)
     return chaos
 
 
+def _break(chaos: Chaos, minutes: float, least: int, compare_every: int, say: Callable[[str], None]) -> None:
+    rig, began = chaos.place.rig, time.monotonic()
+    while time.monotonic() < began + 60.0 * minutes or chaos.done.total() < least:
+        name, lasted, took = chaos.one()
+        say(f"{chaos.done.total():4d}  {name}: lasted {lasted:.1f} s, recovered in {took:.1f} s")
+        if chaos.done.total() % compare_every == 0:
+            _settle(chaos, f"chaos, after {chaos.done.total()} faults")
+            say(f"      equal after {time.monotonic() - began:.0f} s")
+    rows = int(rig.query("SELECT uniqExact(trade_id) FROM DB.trades"))
+    lost, twice = _settle(chaos, f"chaos, {chaos.done.total()} faults, seed {chaos.seed}")
+    say(
+        f"{chaos.done.total()} faults in {(time.monotonic() - began) / 60:.1f} minutes, {rows} trades: "
+        f"{lost} lost, {twice} twice under FINAL, slowest recovery {max(chaos.slowest.values()):.1f} s"
+    )
+    for name in sorted(chaos.faults):
+        say(f"  {chaos.done[name]:4d} {name}: slowest recovery {chaos.slowest[name]:.1f} s")
+
+
+def _settle(chaos: Chaos, title: str) -> tuple[int, int]:
+    chaos.place.redis_is_used()
+    outcome = chaos.place.rig.settle(title, max(chaos.slowest.values()), "", tables=TABLES)
+    return outcome.lost, outcome.duplicated
+
+
 def main() -> int:
-    options = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    options = argparse.ArgumentParser(
+        prog="chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--minutes", type=float, default=2.0)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--rate", type=int, default=200, help="trades per second (200)")
     options.add_argument("--least", type=int, default=0, help="go on until so many faults (0)")
+    options.add_argument("--only", action="append", default=[], help="a fault to choose from, by name (all)")
     given = options.parse_args()
     try:
         run(
@@ -174,10 +138,11 @@ def main() -> int:
             given.seed,
             rate=given.rate,
             least=given.least,
+            only=given.only,
             say=lambda text: print(text, flush=True),
         )
     except AssertionError as error:
-        print(f"chaos: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -65,7 +65,8 @@ KEYLESS_TRADES_TABLE = _UNIQUE_TRADES_TABLE.replace("PRIMARY KEY", "NOT NULL")
 
 OPEN = """SELECT trade_id::VARCHAR, seq, quantity, filled FROM trades
     WHERE status IN ('NEW', 'PARTIAL') AND seq % ? = ? ORDER BY seq DESC LIMIT ?"""
-INSERT = """INSERT INTO trades
+INSERT = """INSERT INTO trades (trade_id, seq, broker_id, symbol, side, quantity, filled, price, status,
+        executed_at, updated_at)
     SELECT trade_id, nextval('trade_seq'), broker_id, symbol, side, quantity, 0,
         (price / 1000000)::DECIMAL(18, 6), 'NEW', stamp(ns), stamp(ns)
     FROM (SELECT unnest(?::UUID[]) AS trade_id, unnest(?::INTEGER[]) AS broker_id,

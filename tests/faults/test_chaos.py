@@ -1,15 +1,18 @@
-"""A short run of tools/chaos.py with a fixed seed. The long ones are started by hand."""
+"""tools/chaos.py for as long as it takes to break everything once. The long runs are started by hand."""
 
 from __future__ import annotations
+
+import pytest
 
 from tools.chaos import run
 
 SEED = 4
-FAULTS = 12
+MINUTES = 2.0
 
 
-def test_random_faults_leave_source_and_target_equal() -> None:
+@pytest.mark.timeout(600)
+def test_two_minutes_of_random_faults_leave_source_and_target_equal() -> None:
     said: list[str] = []
-    chaos = run(0.0, SEED, rate=100, least=FAULTS, say=said.append)
-    assert chaos.done.total() == FAULTS
+    chaos = run(MINUTES, SEED, rate=100, least=0, say=said.append)
+    assert chaos.done.total() > 0
     assert "0 lost, 0 twice under FINAL" in "\n".join(said)

@@ -219,7 +219,7 @@ def test_it_ends_when_it_cannot_beat_or_cannot_insert(tmp_path: Path) -> None:
     database = tmp_path / "trades.duckdb"
     mute = run_writer("--path", database, "--threads", 2, "--heartbeat", tmp_path / "nowhere" / "beat")
     assert (mute.returncode, "nowhere" in mute.stderr) == (1, True)
-    read(database, "ALTER TABLE trades ADD COLUMN venue VARCHAR")
+    read(database, "ALTER TABLE trades RENAME COLUMN symbol TO ticker")
     stuck = run_writer("--path", database, "--threads", 2, "--rate", 0)
     assert stuck.returncode == 1
     assert "cannot go on writing: " in stuck.stderr

@@ -162,7 +162,18 @@ class ClickHouseServer:
     def _configure(self, mutual_tls: bool) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "config.xml").write_text(self._config(mutual_tls))
-        (self.directory / "users.xml").write_text(_USERS)
+        self._write_users()
+
+    def restrain(self, **settings: int) -> None:
+        """Let the user `restrained` work under these settings from its next connection on, and no others."""
+        self._write_users(**settings)
+        self.query("SYSTEM RELOAD CONFIG")
+
+    def _write_users(self, **settings: int) -> None:
+        profile = "".join(f"<{name}>{value}</{name}>" for name, value in settings.items())
+        fresh = self.directory / "users.new"
+        fresh.write_text(_USERS.replace("<restrained/>", f"<restrained>{profile}</restrained>"))
+        fresh.replace(self.directory / "users.xml")
 
     def _config(self, mutual_tls: bool) -> str:
         ports, certificates = self.ports, self.certificates
@@ -201,6 +212,7 @@ _USERS = f"""<yandex>
     <default/>
     <readonly><readonly>1</readonly></readonly>
     <small><max_memory_usage>1000000</max_memory_usage></small>
+    <restrained/>
   </profiles>
   <quotas>
     <default/>
@@ -219,6 +231,10 @@ _USERS = f"""<yandex>
       <password></password><networks><ip>127.0.0.1</ip></networks>
       <profile>readonly</profile><quota>default</quota>
     </reader>
+    <restrained>
+      <password></password><networks><ip>127.0.0.1</ip></networks>
+      <profile>restrained</profile><quota>default</quota>
+    </restrained>
     <small>
       <password></password><networks><ip>127.0.0.1</ip></networks>
       <profile>small</profile><quota>default</quota>

@@ -3,11 +3,12 @@
 The step is named by CDC_DIE_AT, the signal by CDC_DIE_BY (KILL or TERM), and CDC_DIE_ON says the how manieth
 time the step is reached. A process that runs is told by the file that CDC_DIE_FILE names: "STEP:SIGNAL".
 The steps are taken at the replicator's ports, so the product knows nothing of this. Its wall clock is off by
-the seconds that the file named by CDC_CLOCK holds.
+the seconds that the file named by CDC_CLOCK holds. On SIGUSR1 it writes the stack of every thread to its log.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, Position, TablePlan
+from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark
 from cdc.cli import main, replication
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
@@ -69,8 +70,8 @@ class _Wrapped:
 
 
 class _Source(_Wrapped):
-    def open(self, plan: TablePlan, since: Position | None = None) -> TableReader:
-        return _Reader(self._inner.open(plan, since))
+    def open(self, *given: Any, **named: Any) -> TableReader:
+        return _Reader(self._inner.open(*given, **named))
 
 
 class _Reader(_Wrapped):
@@ -81,8 +82,8 @@ class _Reader(_Wrapped):
 
 
 class _Target(_Wrapped):
-    def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
-        return _Table(self._inner.open(plan, generation))
+    def open(self, *given: Any, **named: Any) -> TargetTable:
+        return _Table(self._inner.open(*given, **named))
 
 
 class _Table(_Wrapped):
@@ -148,5 +149,7 @@ def _wrap_results(where: Any, name: str, wrapper: type[_Wrapped]) -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
     _wrap()
     main()

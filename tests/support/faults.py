@@ -26,7 +26,7 @@ from cdc.config.endpoint import parse_endpoint
 from cdc.errors import CdcError
 from cdc.source import open_source
 from cdc.target import TargetOptions, open_target
-from tests.support.reference_writer import WriterProcess, running_writer
+from tests.support.reference_writer import REFERENCE_WRITER, WriterProcess, running_writer
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
@@ -79,12 +79,15 @@ class Rig:
         backoff: str = "[1, 30]",
         more: str = "",
         tables: str = TABLES,
+        deletes: str = "ignore",
+        writer: Sequence[str] = REFERENCE_WRITER,
     ) -> None:
         """
         Args:
             url: of the target, for the comparison; `through`: for the replicator.
             query: asks the target round our code.
             more: lines of the configuration.
+            writer: its command.
         """
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -94,10 +97,12 @@ class Rig:
         self._query = query
         self._rate = rate
         self._stack = ExitStack()
+        self._command = writer
         self._writer: WriterProcess | None = None
         self._replica: Replica | None = None
         self.config = directory / "cdc.toml"
         self._backoff = backoff
+        self._deletes = deletes
         self._calm_since = 0.0
         self.write_config(through or url, more, tables)
 
@@ -115,14 +120,18 @@ class Rig:
             self._query(f"DROP DATABASE {self.database}")
 
     def write_config(self, endpoint: str, more: str = "", tables: str = TABLES) -> None:
+        """Of normal priority: on a busy machine a low one waits for all else, and this measures recovery."""
         self.config.write_text(
             f"""
 [database]
 path = "{self.source}"
+[performance]
+priority = "normal"
 [logging]
 log_format = "json"
 [sync]
 clickhouse_endpoint = "{endpoint}"
+deletes = "{self._deletes}"
 [error_handling]
 retry_first_ms = 100
 retry_first_attempts = 2
@@ -150,7 +159,7 @@ rows_per_second = 0
         """Start the writer; `writer` is it from now on."""
         log = self.directory / "commits.log"
         given = ("--rate", self._rate, "--rows-per-commit", 10, "--commit-log", log, *options)
-        self._writer = self._stack.enter_context(running_writer(self.source, *given))
+        self._writer = self._stack.enter_context(running_writer(self.source, *given, command=self._command))
         self._writer.wait_for_rows(40)
         return self._writer
 
@@ -164,6 +173,10 @@ rows_per_second = 0
         made = Replica(self.config, *arguments, **options)
         self._replica = self._stack.enter_context(made)
         return made
+
+    def another(self, *arguments: str) -> Replica:
+        """One more replicator beside `replica`, which stays the one that is asked."""
+        return self._stack.enter_context(Replica(self.config, *arguments))
 
     def runs(self) -> bool:
         """Whether there is a replicator that has not ended."""
@@ -263,16 +276,25 @@ rows_per_second = 0
 
     def differences(self) -> int:
         """Rows of all tables that the target has not, has otherwise, or has and the source has not."""
+        with self.comparers() as comparers:
+            return sum(len(each.differences(Span())) for each in comparers)
+
+    @contextmanager
+    def comparers(self) -> Iterator[list[Comparer]]:
+        """Of each table."""
         settings = self.settings()
-        total = 0
         with (
             RowHasher() as hasher,
             open_source(self.source, tailing=False) as source,
             open_target([parse_endpoint(self._url)], TargetOptions(database=self.database)) as target,
         ):
-            for plan in again(lambda: plans_of(settings, source).plans):
-                total += len(Comparer(plan, source, target, hasher).differences(Span()))
-        return total
+            plans = again(lambda: plans_of(settings, source).plans)
+            yield [Comparer(plan, source, target, hasher) for plan in plans]
+
+    @property
+    def tables(self) -> list[str]:
+        """Those of the configuration."""
+        return [str(each.name) for each in self.settings().tables]
 
     def settings(self) -> Settings:
         return load(self.config, {})

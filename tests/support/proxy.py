@@ -11,15 +11,20 @@ from types import TracebackType
 from typing import Self
 
 _PIECE = 1 << 16
+_INSERT = b"INSERT INTO"
+_END_OF_STREAM = b"\x05"
+"""The packet by which a server says that a query is done. What it sends before, the block of the columns it
+wants, ends with a type's name."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
     """Forwards connections to a port of 127.0.0.1. Each fault is in force until `heal`. Thread safe."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        """`host`: the address where it listens."""
         self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -27,6 +32,7 @@ class Proxy:
         self._open.set()
         self._refusing = False
         self._truncate_after: int | None = None
+        self._answers_to_lose = 0
         self._closed = False
         self.delay_seconds = 0.0
         """Of each piece, in both directions."""
@@ -51,6 +57,7 @@ class Proxy:
         self.delay_seconds = 0.0
         self._refusing = False
         self._truncate_after = None
+        self._answers_to_lose = 0
         self._open.set()
 
     def cut(self) -> None:
@@ -81,6 +88,16 @@ class Proxy:
         """Let so many more bytes through to the server, then reset every connection: once."""
         self._truncate_after = after_bytes
 
+    def lose_answers(self, count: int = 1) -> None:
+        """Of so many inserts that ClickHouse's native protocol brings: the server applies each, and its word
+        of that is lost with every connection."""
+        self._answers_to_lose = count
+
+    @property
+    def answers_to_lose(self) -> int:
+        """How many are still to be lost."""
+        return self._answers_to_lose
+
     def _accept(self) -> None:
         while not self._closed:
             try:
@@ -98,13 +115,23 @@ class Proxy:
             with self._lock:
                 self._pairs = [pair for pair in self._pairs if pair[0].fileno() >= 0]
                 self._pairs.append((client, server))
+            inserting = threading.Event()
             for source, sink, up in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pump, args=(source, sink, up), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, sink, up, inserting), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, up: bool, inserting: threading.Event) -> None:
+        """`inserting`: an insert is under way on this connection."""
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE):
                 self._open.wait()
+                if up and _INSERT in piece:
+                    inserting.set()
+                elif not up and inserting.is_set() and piece.endswith(_END_OF_STREAM):
+                    inserting.clear()
+                    if self._answers_to_lose:
+                        self._answers_to_lose -= 1
+                        self.cut()
+                        return
                 if self.delay_seconds:
                     time.sleep(self.delay_seconds)
                 left = self._truncate_after

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,14 +28,16 @@ class Replica:
         die_on: int = 1,
         clock: Path | None = None,
         mortal: bool = False,
+        within: Sequence[str] = (),
     ) -> None:
-        """`mortal`: `die` works."""
+        """`mortal`: `die` works. `within`: a command that becomes the one given to it, in another place."""
         module = "tests.support.dying" if die_at or clock or mortal else "cdc"
         environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("DUCKDB_", "CLICKHOUSE_"))
         }
+        self._tells_stacks = module != "cdc"
         environment |= {"CDC_DIE_AT": die_at, "CDC_DIE_BY": die_by, "CDC_DIE_ON": str(die_on)}
         self._death = config.with_name(f"death-{time.monotonic_ns()}")
         if mortal:
@@ -44,7 +47,7 @@ class Replica:
         self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--config", str(config), "run", *arguments],
+                [*within, sys.executable, "-m", module, "--config", str(config), "run", *arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -76,6 +79,18 @@ class Replica:
             if event.get("level") in ("warning", "error", "critical"):
                 found.append(str(event.get("error") or event["event"]))
         return found
+
+    def stacks(self, seconds: float = 5.0) -> str:
+        """Where each of its threads is just now, as far as it can be told."""
+        if not self._tells_stacks or self.process.poll() is not None:
+            return "it cannot be asked"
+        before, deadline = len(self.log), time.monotonic() + seconds
+        self.process.send_signal(signal.SIGUSR1)
+        told = ""
+        while time.monotonic() < deadline and (not told or told != self.log[before:]):
+            told = self.log[before:]
+            time.sleep(0.2)
+        return told or f"nothing said within {seconds} s"
 
     def die(self, step: str, by: str) -> int:
         """Have it end by signal `by` as soon as it reaches `step`; its exit code."""
