@@ -106,7 +106,8 @@ class Alerts:
             self._clearing.pop(key, None)
             standing = self._standing.get(key)
             if standing is not None:
-                self._standing[key] = replace(standing, message=message, times=standing.times + 1)
+                times = standing.times + 1
+                self._standing[key] = replace(standing, message=message, remedy=kind.remedy, times=times)
                 return
             alert = Alert(kind.name, subject, kind.severity, message, kind.remedy, self._clock.wall())
             self._standing[key] = alert

@@ -16,6 +16,7 @@ from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Marks, Observer, Source, Target
 from cdc.replicator.reach import Reach
+from cdc.replicator.redelivery import Redelivery
 from cdc.replicator.retry import Backoff
 from cdc.replicator.table import TableLoop
 
@@ -81,7 +82,7 @@ class Replicator:
 
     def add(self, plan: TablePlan) -> TableLoop:
         """Replicate one more table from now on."""
-        loop = TableLoop(plan, self._around, lost=self._lost)
+        loop = TableLoop(plan, self._around, lost=self.lost)
         self._loops[plan.table] = loop
         if not self._threads:
             self._start(self._watch, "limits")
@@ -96,6 +97,19 @@ class Replicator:
         """Ask every table to stop; returns at once. Safe from any thread."""
         self._around.stop.set()
         self._around.source.wake()
+
+    def lost(self, error: LeaseHeld) -> None:
+        """Another replicator has taken over: end, and let `error` say so."""
+        self.error = error
+        self.stop()
+
+    def redelivery(self, plan: TablePlan) -> Redelivery:
+        """A way to deliver rows of a table again, beside its loop.
+
+        Raises:
+            TargetError: the table in the target is not as the plan needs it.
+        """
+        return Redelivery(plan, self._around)
 
     def join(self, seconds: float = STOP_SECONDS) -> bool:
         """Wait until every table has stopped; what has not after `seconds` cannot send any more.
@@ -118,10 +132,6 @@ class Replicator:
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-
-    def _lost(self, error: LeaseHeld) -> None:
-        self.error = error
-        self.stop()
 
     def _watch(self) -> None:
         """Look at memory and target now and then, and tell of them."""

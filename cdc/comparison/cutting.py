@@ -1,0 +1,47 @@
+"""In how many ranges is a table compared, and may a key have several rows in it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cdc.change import Position, TablePlan, TableSchema
+from cdc.comparison.compare import SourceRows, again
+from cdc.source.snapshot import Snapshot
+
+RANGE_ROWS = 100_000
+MOST_RANGES = 1000
+
+
+class Source(SourceRows, Protocol):
+    """What is asked of the source, beside its rows."""
+
+    def position(self) -> Position: ...
+
+    def tables(self) -> Sequence[TableSchema]: ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def boundaries(self, plan: TablePlan, ranges: int) -> tuple[str, ...]: ...
+
+
+def boundaries_of(source: Source, plan: TablePlan, ranges: int | None = None) -> tuple[str, ...]:
+    """The watermarks that cut the table into `ranges`; into one for `RANGE_ROWS` rows if not said.
+
+    Raises:
+        SourceError: the table cannot be read.
+    """
+
+    def count() -> int:
+        with source.snapshot() as snapshot:
+            return snapshot.single(f"SELECT count(*) FROM {snapshot.relation(plan.table)}")  # noqa: S608
+
+    if ranges is None:
+        ranges = min(MOST_RANGES, 1 + again(count) // RANGE_ROWS)
+    return source.boundaries(plan, ranges)
+
+
+def has_unique_key(source: Source, plan: TablePlan) -> bool:
+    """Whether the source itself sees to it that a key has one row."""
+    schema = next((each for each in source.tables() if each.table == plan.table), None)
+    return schema is not None and bool(schema.primary_key) and set(schema.primary_key) <= set(plan.key)

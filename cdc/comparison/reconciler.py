@@ -1,0 +1,283 @@
+"""When is a table reconciled? After changes may have gone unseen, once it runs, and not again and again.
+
+What is remembered lies in the state store, so a break is mended by whoever comes next: this process, the one
+after it, or a person with `cdc verify --repair`, whose success is seen there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from cdc.change import TableId, TablePlan
+from cdc.clock import Clock
+from cdc.comparison.reconciliation import Reconciled
+from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
+from cdc.replicator.delivery import Stopped
+from cdc.watermark import Break
+
+LOOK_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 10.0
+"""After a failure that may pass, doubled each time up to the interval."""
+MOST_INTERVALS = 12
+"""What stays different is compared at ever longer intervals, up to so many times the configured one."""
+WORK_SHARE = 0.1
+"""Of the time that comparisons of a table may take which find it equal, where its log breaks all the time."""
+NOT_ALLOWED = (291, 497)
+"""ClickHouse's DATABASE_ACCESS_DENIED and ACCESS_DENIED."""
+
+Step = Literal["waiting", "comparing", "repairing"]
+Outcome = Literal["equal", "repaired", "different", "refused", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a table's loop does just now."""
+
+    running: bool
+    """Caught up with once, and without trouble."""
+    since: object
+    """Differs after it has left that state and come back."""
+    cycle: object
+    """Differs after the next time it was caught up with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A reconciliation is over."""
+
+    table: TableId
+    outcome: Outcome
+    result: Reconciled
+    seconds: float
+    next_seconds: float
+    """Until the next one, where the table is not known to be equal."""
+    error: CdcError | None = None
+
+
+class Memory(Protocol):
+    """Where breaks are remembered; see `cdc.watermark.Breaks`."""
+
+    def note(self, table: TableId, reason: str) -> None: ...
+
+    def standing(self) -> Sequence[Break]: ...
+
+    def mended(self, found: Break) -> bool: ...
+
+
+class Work(Protocol):
+    """See `Reconciliation.reconcile`."""
+
+    def __call__(
+        self, plan: TablePlan, look: Callable[[], None], repairing: Callable[[], None]
+    ) -> Reconciled: ...
+
+
+class Events(Protocol):
+    """Told what becomes of breaks; must neither raise nor block."""
+
+    def break_stands(self, found: Break, *, by_itself: bool) -> None:
+        """It is remembered, from an earlier run or this one; mended `by_itself`, or by a person."""
+        ...
+
+    def break_mended(self, table: TableId) -> None:
+        """Source and target were found equal since."""
+        ...
+
+    def reconciling(self, table: TableId, step: Step) -> None: ...
+
+    def reconciled(self, event: Report) -> None: ...
+
+    def reconciler_failed(self, error: CdcError) -> None:
+        """Breaks can be neither read nor remembered just now."""
+        ...
+
+
+class Interrupted(Exception):
+    """The table no longer runs as it did when the comparison began."""
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Of one table, since it was last equal."""
+
+    failed: int = 0
+    different: int = 0
+    not_before: float = float("-inf")
+
+
+class Reconciler:
+    """Mends one table at a time. `broken` may be called by any thread, `run` by one."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        work: Work | None,
+        events: Events,
+        *,
+        plans: Callable[[], Mapping[TableId, TablePlan]],
+        standing: Callable[[TableId], Standing],
+        reachable: Callable[[], bool],
+        interval_seconds: float,
+        lost: Callable[[LeaseHeld], None],
+        clock: Clock,
+        stop: threading.Event,
+    ) -> None:
+        """
+        Args:
+            work: None: breaks are remembered, and mended by a person only.
+            plans: the tables replicated now.
+            reachable: whether the target may be asked.
+            lost: is told that another replicator has taken over.
+        """
+        self._memory = memory
+        self._work = work
+        self._events = events
+        self._plans = plans
+        self._standing = standing
+        self._reachable = reachable
+        self._interval = interval_seconds
+        self._lost = lost
+        self._clock = clock
+        self._stop = stop
+        self._told: dict[TableId, Break] = {}
+        self._attempts: dict[TableId, _Attempts] = {}
+        self._lock = threading.Lock()
+        self._unnoted: dict[TableId, str] = {}
+        self._cycle_at_break: dict[TableId, object] = {}
+
+    def __repr__(self) -> str:
+        return f"Reconciler({[str(table) for table in self._told]})"
+
+    def broken(self, table: TableId, reason: str) -> None:
+        """Changes of the table may have gone unseen. It is on the disk when this returns, so that no mark is
+        stored before it; if the store fails, it is tried again."""
+        with self._lock:
+            self._cycle_at_break[table] = self._standing(table).cycle
+            try:
+                self._memory.note(table, reason)
+            except CdcError as error:
+                self._unnoted[table] = reason
+                self._events.reconciler_failed(error)
+
+    def run(self) -> None:
+        """Until stopped, or until another replicator has taken over; no error leaves this method."""
+        while not self._stop.is_set():
+            try:
+                self.look()
+            except Stopped:
+                return
+            except LeaseHeld as error:
+                self._lost(error)
+                return
+            except CdcError as error:
+                self._events.reconciler_failed(error)
+            self._clock.wait(self._stop, LOOK_SECONDS)
+
+    def look(self) -> None:
+        """See what is remembered, and mend the first table whose time it is.
+
+        Raises:
+            Stopped: a stop was asked for.
+            LeaseHeld: another replicator has taken over.
+            StateError: the store cannot be read or written.
+        """
+        self._note_again()
+        standing = {each.table: each for each in self._memory.standing()}
+        for table in self._told.keys() - standing.keys():
+            self._forget(table)
+        for found in standing.values():
+            if self._told.get(found.table) != found:
+                self._told[found.table] = found
+                self._events.break_stands(found, by_itself=self._work is not None)
+        if self._work is None:
+            return
+        for found in standing.values():
+            plan = self._plans().get(found.table)
+            if plan is not None and self._due(found.table):
+                self._reconcile(found, plan, self._work)
+                return
+
+    def _note_again(self) -> None:
+        with self._lock:
+            for table, reason in list(self._unnoted.items()):
+                self._memory.note(table, reason)
+                del self._unnoted[table]
+
+    def _forget(self, table: TableId) -> None:
+        self._told.pop(table, None)
+        self._attempts.pop(table, None)
+        self._events.break_mended(table)
+
+    def _due(self, table: TableId) -> bool:
+        attempts, standing = self._attempts.get(table, _Attempts()), self._standing(table)
+        return (
+            standing.running
+            and standing.cycle not in (None, self._cycle_at_break.get(table))
+            and self._clock.monotonic() >= attempts.not_before
+            and self._reachable()
+        )
+
+    def _reconcile(self, found: Break, plan: TablePlan, work: Work) -> None:
+        began, since = self._clock.monotonic(), self._standing(found.table).since
+
+        def look() -> None:
+            standing = self._standing(found.table)
+            if not standing.running or standing.since != since:
+                raise Interrupted
+
+        self._events.reconciling(found.table, "comparing")
+        result = Reconciled()
+        error: CdcError | None = None
+        try:
+            result = work(plan, look, lambda: self._events.reconciling(found.table, "repairing"))
+        except Interrupted:
+            outcome: Outcome = "interrupted"
+        except (Stopped, LeaseHeld):
+            raise
+        except TargetError as refused:
+            outcome, error = "refused" if refused.code in NOT_ALLOWED else "failed", refused
+        except CdcError as failed:
+            outcome, error = "failed", failed
+        except Exception as unexpected:  # noqa: BLE001 - the breaks of other tables are to be mended all the same
+            outcome, error = "failed", _unexpected(found.table, unexpected)
+        else:
+            sent = result.repaired.sent + result.repaired.deleted
+            outcome = "different" if result.left else "repaired" if sent else "equal"
+        seconds = self._clock.monotonic() - began
+        pause = self._pause(found.table, outcome, error, seconds)
+        self._events.reconciled(Report(found.table, outcome, result, seconds, pause, error))
+        if outcome in ("equal", "repaired") and self._memory.mended(found):
+            self._forget(found.table)
+        else:
+            self._events.reconciling(found.table, "waiting")
+
+    def _pause(self, table: TableId, outcome: Outcome, error: CdcError | None, seconds: float) -> float:
+        """Until the next comparison of the table, if it is needed."""
+        attempts = self._attempts.setdefault(table, _Attempts())
+        if outcome in ("equal", "repaired"):  # needed if another break came meanwhile
+            self._attempts[table] = attempts = _Attempts()
+            pause = min(self._interval, seconds / WORK_SHARE)
+        elif outcome == "different":
+            attempts.different += 1
+            pause = self._interval * min(MOST_INTERVALS, 2 ** (attempts.different - 1))
+        elif outcome == "refused" or (error is not None and error.meaning is not Meaning.RETRY):
+            pause = self._interval
+        else:
+            attempts.failed += 1
+            pause = min(self._interval, FIRST_RETRY_SECONDS * 2 ** min(attempts.failed - 1, 20))
+        attempts.not_before = self._clock.monotonic() + pause
+        return pause
+
+
+def _unexpected(table: TableId, error: Exception) -> CdcError:
+    wrapped = CdcError(
+        "reconcile",
+        table,
+        f"unexpected {type(error).__name__}: {error}",
+        "This is a defect: report it with the log. The table is replicated all the same",
+    )
+    wrapped.__cause__ = error
+    return wrapped

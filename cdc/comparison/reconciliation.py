@@ -1,0 +1,211 @@
+"""How is one table of the target made equal to its source, beside the replicator that goes on with it?
+
+Compared in ranges first, then by rows where the ranges differ; what still differs after rows had time to
+arrive is delivered again or marked deleted, and compared once more. Memory: that of a comparison of
+`GROUP_ROWS` rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from cdc.change import Batch, TablePlan
+from cdc.clock import Clock
+from cdc.comparison.compare import Comparer, Differences, Overview, Span, TargetRows
+from cdc.comparison.cutting import Source, boundaries_of, has_unique_key
+from cdc.comparison.digest import Hashes, RowHasher
+from cdc.comparison.pacing import PacedSource, PacedTarget, Pacing
+from cdc.comparison.repair import Repaired, delete_gone, deliver_again
+
+GROUP_ROWS = 1_000_000
+"""Rows that are compared by key at once: about 60 MB, and one FINAL of the target for all of them."""
+PATIENCE_SECONDS = (1.0, 4.0)
+"""The waits for rows on their way: one that differs in the same way before and after them is not."""
+MOST_PASSES = 20
+"""Repairs of one group, each of which must leave less to repair."""
+
+_NOTHING: Hashes = np.zeros(0, np.uint64)
+
+
+class Target(TargetRows, Protocol):
+    """What is asked of the target, beside its rows."""
+
+    def maximum(self, plan: TablePlan, upto: str | None = None) -> str | None: ...
+
+
+class Redelivers(Protocol):
+    """Delivers rows of one table again; see `cdc.replicator.redelivery`."""
+
+    def send(self, batch: Batch) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides of every table, and the way from one to the other."""
+
+    source: Source
+    target: Target
+    redelivery: Callable[[TablePlan], AbstractContextManager[Redelivers]]
+    kept_back: Callable[[TablePlan], Iterable[pa.RecordBatch]]
+    """Gives rows that differ and that the replicator sees to itself: those set aside, and those that wait for
+    their group."""
+    deletes: bool
+    """Rows that only the target has are to be marked deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What came of one reconciliation."""
+
+    repaired: Repaired = field(default_factory=Repaired)
+    left: int = 0
+    """Rows that differ all the same."""
+
+
+class Reconciliation:
+    """Reconciles tables, one at a time; for one thread."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        clock: Clock,
+        stop: threading.Event,
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`crowded`: whether the process holds too much memory just now."""
+        self._sides = sides
+        self._clock = clock
+        self._stop = stop
+        self._crowded = crowded
+
+    def reconcile(
+        self, plan: TablePlan, look: Callable[[], None], repairing: Callable[[], None]
+    ) -> Reconciled:
+        """Compare and mend one table; only differences that stood for a while count.
+
+        Args:
+            look: is called between pieces of work; what it raises ends the reconciliation.
+            repairing: is called before rows are sent.
+
+        Raises:
+            SourceError, TargetError: a side cannot be read, or the target refuses rows for good. What was
+                sent stays sent.
+            LeaseHeld, StateError: see `Redelivery`.
+            Stopped: a stop was asked for.
+        """
+        sides = self._sides
+        sides.target.maximum(plan)  # who may not read the target is told so before the source is read
+        pacing = Pacing(self._clock, self._stop, look, self._crowded)
+        with RowHasher() as hasher:
+            source, target = PacedSource(sides.source, pacing), PacedTarget(sides.target, pacing)
+            comparer = Comparer(plan, source, target, hasher)
+            overviews = comparer.overview(boundaries_of(sides.source, plan))
+            unique = has_unique_key(sides.source, plan)
+            table = _Table(sides, comparer, pacing, [each.span for each in overviews], unique)
+            repaired, left = Repaired(), 0
+            for pieces in groups(overviews):
+                done, still = table.mend(pieces, repairing)
+                repaired, left = repaired + done, left + still
+        return Reconciled(repaired, left)
+
+
+def groups(overviews: Sequence[Overview]) -> Iterator[tuple[Span, ...]]:
+    """The ranges that differ, in runs of at most `GROUP_ROWS` rows, with the equal ranges in between."""
+    run: list[Overview] = []
+    rows = 0
+    for each in overviews:
+        size = max(each.source.rows, each.target.rows)
+        if run and rows + size > GROUP_ROWS:
+            yield _upto_last_different(run)
+            run, rows = [], 0
+        if run or not each.equal:
+            run.append(each)
+            rows += size
+    if run:
+        yield _upto_last_different(run)
+
+
+def _upto_last_different(run: Sequence[Overview]) -> tuple[Span, ...]:
+    last = max(at for at, each in enumerate(run) if not each.equal)
+    return tuple(each.span for each in run[: last + 1])
+
+
+class _Table:
+    """One table, whose ranges are mended group by group."""
+
+    def __init__(
+        self, sides: Sides, comparer: Comparer, pacing: Pacing, every: Sequence[Span], unique: bool
+    ) -> None:
+        """`every` range of the table; `unique`: a key has one row in the source."""
+        self._sides = sides
+        self._comparer = comparer
+        self._pacing = pacing
+        self._every = every
+        self._unique = unique
+
+    def mend(self, pieces: Sequence[Span], repairing: Callable[[], None]) -> tuple[Repaired, int]:
+        """Repair until nothing differs or a repair did not help; what was sent, and the rows left."""
+        done, left = Repaired(), -1
+        moved = _NOTHING
+        for _ in range(MOST_PASSES):
+            found = self._lasting(pieces, moved)
+            before, left = left, self._count(found)
+            if not left or 0 <= before <= left:
+                break
+            repairing()
+            sent, elsewhere = self._repair(pieces, found)
+            done, moved = done + sent, np.union1d(moved, elsewhere)
+        return done, left
+
+    def _repair(self, pieces: Sequence[Span], found: Differences) -> tuple[Repaired, Hashes]:
+        """What was sent, and the keys that only the target has here, and the source has in another range."""
+        source, comparer = self._sides.source, self._comparer
+        with self._sides.redelivery(comparer.plan) as redelivery:
+            sent = deliver_again(comparer, source, pieces, found, redelivery.send)
+            if not self._sides.deletes:
+                return sent, _NOTHING
+            here = {_whole(pieces): found}
+            deleted, elsewhere = delete_gone(comparer, source, here, self._every, redelivery.send)
+            return sent + deleted, elsewhere
+
+    def _lasting(self, pieces: Sequence[Span], moved: Hashes) -> Differences:
+        """The differences that are not on their way, and not kept back; `moved` keys belong elsewhere."""
+        found = self._differences(pieces, moved)
+        for pause in PATIENCE_SECONDS:
+            if not self._count(found):
+                return found
+            self._pacing.wait(pause)
+            found = found.still(self._differences(pieces, moved))
+        return found.where(~np.isin(found.keys, self._kept_back()))
+
+    def _differences(self, pieces: Sequence[Span], moved: Hashes) -> Differences:
+        span = _whole(pieces)
+        found = self._comparer.differences(span, pieces)
+        if not self._unique and (found.source != 0).any():
+            found = self._comparer.newest_states({span: found}, self._every)[span]
+        return found.where((found.source != 0) | ~np.isin(found.keys, moved))
+
+    def _kept_back(self) -> Hashes:
+        plan = self._comparer.plan
+        keys = [
+            self._comparer.key_numbers(rows)
+            for rows in self._sides.kept_back(plan)
+            if set(plan.key) <= set(rows.schema.names)
+        ]
+        return np.concatenate([_NOTHING, *keys])
+
+    def _count(self, found: Differences) -> int:
+        if self._sides.deletes:
+            return len(found) + found.more_extra
+        return int((found.source != 0).sum())
+
+
+def _whole(pieces: Sequence[Span]) -> Span:
+    return Span(pieces[0].low, pieces[-1].high)

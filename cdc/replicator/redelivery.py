@@ -1,0 +1,52 @@
+"""How are rows of a table delivered again, beside its own loop? As any batch is, but no mark moves."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from cdc.change import Batch, Decision, TablePlan, schema_version
+from cdc.replicator.around import Around
+from cdc.replicator.delivery import Delivery
+from cdc.replicator.pressure import Pressure
+
+
+class Redelivery:
+    """One table's, over a connection of its own; for one thread. A context manager.
+
+    Limits, breaker, retries and the check of the lease are those of every delivery.
+    """
+
+    def __init__(self, plan: TablePlan, around: Around) -> None:
+        """Raises:
+        TargetError: the table in the target is not as the plan needs it.
+        """
+        self._around = around
+        self._version = schema_version(plan)
+        # A generation of its own: the server may remember these very rows from their first delivery.
+        self._target = around.target.open(plan, uuid.uuid4().int >> 65)
+        self._delivery = Delivery(self._target, around, Pressure(around.clock), schema_version=self._version)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._target.close()
+
+    def send(self, batch: Batch) -> int:
+        """Deliver `batch`, however long it takes; answers how many of its rows were set aside instead.
+
+        Raises:
+            Stopped: a stop was asked for while waiting.
+            TargetError: with the meaning stop.
+            LeaseHeld: another replicator has taken over; nothing was sent after that.
+            StateError: the rows could not be set aside.
+        """
+        failed = self._delivery.place(replace(batch, mark=None))
+        if failed:
+            self._around.marks.commit(Decision(batch.plan.table, None, 0, 0, None, self._version, failed))
+        return len(failed)
