@@ -23,6 +23,7 @@ from cdc.alert import (
 )
 from cdc.change import TableId
 from cdc.clock import Clock
+from cdc.comparison.reconciler import Report
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError, Meaning, SourceError
 from cdc.observe.status import StandingAlert
@@ -59,7 +60,7 @@ INCOMPLETE_GROUPS = AlertKind(
 TAIL_BROKEN = AlertKind(
     "tail_broken",
     Severity.WARNING,
-    "Updates of older rows may have gone unseen: run 'cdc verify TABLE --repair'.",
+    "Run 'cdc verify TABLE --repair'.",
 )
 DISK_SPACE = AlertKind(
     "state_disk",
@@ -138,9 +139,39 @@ class Alarms:
         self.alerts.raise_alert(INCOMPLETE_GROUPS, str(table), message)
         self.alerts.clear(INCOMPLETE_GROUPS, str(table))
 
-    def tail_broken(self, table: TableId, reason: str) -> None:
-        """It stands until a restart: nothing here can see that the table was compared."""
-        self.alerts.raise_alert(TAIL_BROKEN, str(table), reason)
+    def tail_broken(self, table: TableId, reason: str, *, by_itself: bool = False) -> None:
+        """It stands until source and target were found equal. `by_itself`: the replicator sees to that."""
+        by_hand = f"'cdc verify {table} --repair'"
+        self._tail_broken(
+            table,
+            f"changes of older rows may have gone unseen: {reason}",
+            f"They are compared and mended once the table is caught up; {by_hand} does so at once."
+            if by_itself
+            else f"Run {by_hand}, or set [sync] reconcile = true.",
+        )
+
+    def not_reconciled(self, event: Report) -> None:
+        table, error = event.table, event.error
+        later = f"It is tried again in {event.next_seconds:.0f} s"
+        if event.outcome == "refused" and error is not None:
+            self._tail_broken(
+                table,
+                f"changes of older rows may have gone unseen, and this user may not compare: {error.problem}",
+                f"GRANT SELECT on the table in ClickHouse to the replicator's user, or run "
+                f"'cdc verify {table} --repair' as a user who may read it. {later}.",
+            )
+        elif event.outcome == "different":
+            self._tail_broken(
+                table,
+                f"{event.result.left} rows differ although they were sent again",
+                f"See which with 'cdc verify {table}': the target may have greater versions. {later}.",
+            )
+        elif error is not None:
+            problem = f"changes of older rows may have gone unseen, and comparing failed: {error.problem}"
+            self._tail_broken(table, problem, f"{error.remedy}. {later}.")
+
+    def tail_mended(self, table: TableId) -> None:
+        self.alerts.clear(TAIL_BROKEN, str(table), at_once=True)
 
     def look(self, tables: Iterable[Standing], breaker: str) -> None:
         """What no event tells; to be called about once a second."""
@@ -175,6 +206,9 @@ class Alarms:
             )
             for each in self.alerts.standing()
         )
+
+    def _tail_broken(self, table: TableId, message: str, remedy: str) -> None:
+        self.alerts.raise_alert(replace(TAIL_BROKEN, remedy=remedy), str(table), message)
 
     def _attempted(self, success: bool) -> None:
         self._outcomes.append(success)

@@ -55,6 +55,18 @@ class Metrics:
         self.tail_broken = self._counter(
             "cdc_tail_broken_total", "Times changes of older rows may have gone unseen", "table"
         )
+        self.reconciliations = self._counter(
+            "cdc_reconciliations_total",
+            "Comparisons of a table of which changes may have gone unseen",
+            "table",
+            "outcome",
+        )
+        self.reconciled_rows = self._counter(
+            "cdc_reconciled_rows_total", "Rows delivered again or marked deleted by them", "table", "kind"
+        )
+        self.reconciliation_seconds = self._counter(
+            "cdc_reconciliation_seconds_total", "Time that they took, rests included", "table"
+        )
         self.errors = self._counter("cdc_errors_total", "Errors, by the class of the error", "class")
         self.failed_rows = self._gauge(
             "cdc_failed_rows", "Rows that cannot be loaded and are set aside", "table"

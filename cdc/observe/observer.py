@@ -17,6 +17,7 @@ from cdc import __version__
 from cdc.alert import Alerts, Handler
 from cdc.change import Progress, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
+from cdc.comparison.reconciler import Standing as LoopStanding
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError
 from cdc.observe.alarms import Alarms, Standing
@@ -25,6 +26,7 @@ from cdc.observe.metrics import Metrics, set_or_absent
 from cdc.observe.record import About, FailedCount, TableRecord, as_number, utc
 from cdc.observe.status import LeftOutTable, Status
 from cdc.observe.status_file import StatusFile
+from cdc.observe.unseen import UnseenChanges
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered
@@ -78,6 +80,10 @@ class ReplicationObserver:
         self._file = StatusFile(
             status_path, self._clock, status=self._counted, look=self._look, unwritten=self._unwritten
         )
+        self.unseen = UnseenChanges(
+            self._lock, self._record, self._alarms, metrics, self._clock, self._file.changed
+        )
+        """The reconciler tells it."""
 
     def __enter__(self) -> Self:
         self._file.__enter__()
@@ -275,15 +281,7 @@ class ReplicationObserver:
         self._log.info("rows found that were not in the log", table=str(table), rows=rows)
 
     def tail_broken(self, table: TableId, reason: str) -> None:
-        self._metrics.tail_broken.labels(str(table)).inc()
-        with self._lock:
-            self._alarms.tail_broken(table, reason)
-        self._log.warning(
-            "updates of older rows may have gone unseen",
-            table=str(table),
-            reason=reason,
-            remedy=f"Compare and mend with: cdc verify {table} --repair",
-        )
+        self.unseen.broken(table, reason)
 
     # What the page and the status command ask
 
@@ -322,12 +320,23 @@ class ReplicationObserver:
         with self._lock:
             return ready(self._state, self._tables.values(), self._left_out)
 
+    def standing(self, id_: TableId) -> LoopStanding:
+        """What the table's loop does now."""
+        with self._lock:
+            table = self._record(id_)
+            running = table.state == "running" and table.error is None
+            return LoopStanding(running, table.since, table.last_cycle_at)
+
     def _heard(self, id_: TableId, target: str = "") -> TableRecord:
-        now = self._clock.monotonic()
+        table = self._record(id_, target)
+        table.heard_at = self._clock.monotonic()
+        return table
+
+    def _record(self, id_: TableId, target: str = "") -> TableRecord:
         table = self._tables.get(id_)
         if table is None:
             table = self._tables[id_] = TableRecord(str(id_), target or id_.name, since=self._clock.wall())
-        table.heard_at = now
+            table.heard_at = self._clock.monotonic()
         return table
 
     def _failed(self, table: str, event: str, error: CdcError, **facts: object) -> None:

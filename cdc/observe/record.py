@@ -51,6 +51,10 @@ class TableRecord:
     rows_behind: int | None = None
     seconds_behind: float | None = None
     last_cycle_at: float | None = None
+    broken_since: float | None = None
+    reconciling: str | None = None
+    reconciled_at: float | None = None
+    reconciled_rows: int | None = None
     error: str | None = None
     heard_at: float = 0.0
     """Monotonic: the last event of any kind, or when the wait it announced is over."""
@@ -75,6 +79,10 @@ class TableRecord:
             rows_behind=self.rows_behind,
             seconds_behind=self.seconds_behind,
             last_cycle_at=None if self.last_cycle_at is None else utc(self.last_cycle_at),
+            broken_since=None if self.broken_since is None else utc(self.broken_since),
+            reconciling=self.reconciling,
+            reconciled_at=None if self.reconciled_at is None else utc(self.reconciled_at),
+            reconciled_rows=self.reconciled_rows,
             error=self.error,
         )
 

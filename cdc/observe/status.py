@@ -30,6 +30,10 @@ tables        one object per replicated table:
   rows_behind     rows past the watermark; null when unknown
   seconds_behind  0 when caught up, else the lag of the last batch; null when unknown
   last_cycle_at   when it was last found caught up, or null
+  broken_since    since when changes may have gone unseen, or null
+  reconciling     waiting | comparing | repairing: what is done about that; null: nothing, or not by itself
+  reconciled_at   when this process last found or made source and target equal for that reason, or null
+  reconciled_rows rows sent for it then, or null
   error           the last error of the present state, in one sentence with its remedy, or null
 alerts        those that stand: name, subject, severity, message, remedy, raised_at, times
 left_out      tables of the source that are not replicated: table, reason
@@ -75,6 +79,10 @@ class TableStatus(_Part):
     rows_behind: int | None = None
     seconds_behind: float | None = None
     last_cycle_at: datetime | None = None
+    broken_since: datetime | None = None
+    reconciling: str | None = None
+    reconciled_at: datetime | None = None
+    reconciled_rows: int | None = None
     error: str | None = None
 
 
