@@ -18,6 +18,10 @@ RETRIES = 1
 whoever calls, who knows what can wait."""
 
 
+class Overtaken(redis.ResponseError):
+    """Redis has not taken what was written: another replicator has the lease, or had it meanwhile."""
+
+
 def connect(options: RedisOptions) -> redis.Redis[bytes]:
     """A client for any number of threads; nothing is connected before its first command.
 
@@ -56,9 +60,12 @@ def connect(options: RedisOptions) -> redis.Redis[bytes]:
 
 def away(options: RedisOptions, error: Exception) -> CdcError:
     """What an error of Redis means to a person: that it is away, or why it refuses."""
-    problem = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    said, _, _ = " ".join(str(error).split()).partition(" script: ")  # where in it is nobody's concern
+    problem = said.rstrip(".") or type(error).__name__
     if isinstance(error, redis.AuthenticationError):
         remedy = "Put the right password into secrets.toml, [auth] redis_password, or into REDIS_PASSWORD"
+    elif isinstance(error, Overtaken):
+        remedy = "Leave the work to the other replicator; where there is none, this one has it again soon"
     elif isinstance(error, redis.ResponseError):
         remedy = "Give Redis more memory (maxmemory), or this user the right to write its keys"
     else:

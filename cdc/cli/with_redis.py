@@ -31,13 +31,15 @@ def mirrored(
     status: Callable[[], Status],
     metrics: Metrics,
     stack: ExitStack,
+    lease_number: int | None,
 ) -> Target:
-    """`target`, of which a copy is kept in Redis until `stack` ends."""
+    """`target`, of which a copy is kept in Redis until `stack` ends, by the holder of `lease_number`."""
     mirror = Mirror(
         options,
         source,
         lambda: status().model_dump(mode="json"),
         RedisEvents(metrics.registry),
+        lease_number=lease_number,
         row_ttl_seconds=settings.redis.row_ttl_sec,
     )
     return MirroredTarget(target, stack.enter_context(mirror).offer)

@@ -1,7 +1,8 @@
 """Writes the copy in Redis, from a thread of its own: whatever Redis does, replication does not notice.
 
 What is to be written waits in a queue with a bound; past it the oldest is dropped and counted. Nothing reads
-the copy while replicating, so that losing Redis, or all it holds, loses nothing.
+the copy while replicating, so that losing Redis, or all it holds, loses nothing. Where the lease is in Redis
+too, each request carries its number, and Redis itself refuses those of a replicator that was overtaken.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ import json
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import redis
-from redis.client import Pipeline
 
 from cdc.change import Batch
 from cdc.clock import Clock, SystemClock
 from cdc.config.redis import RedisOptions
 from cdc.errors import CdcError
-from cdc.mirror.rows import Rows, base_key, schema_key
+from cdc.mirror.rows import Rows, base_key, lease_number_key, schema_key
 from cdc.rate import Rate
-from cdc.redis_client import away, connect
+from cdc.redis_client import Overtaken, away, connect
 
 MAX_BYTES = 64 << 20
 """Of rows that wait to be written: two of the largest batches by default."""
@@ -36,6 +37,39 @@ A backfill is faster than this; what does not fit is dropped."""
 STATUS_SECONDS = 1.0
 AWAY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 """The waits between attempts while Redis is away; the last one repeats."""
+
+_FENCED = """
+local number = redis.call('get', KEYS[1])
+if ARGV[1] ~= '' and ARGV[1] ~= number then
+  return number or ''
+end
+"""
+"""Goes before what is written: it all happens in one step."""
+_WRITE_ROWS = (
+    _FENCED
+    + """
+redis.call('set', KEYS[2], ARGV[3], 'EX', ARGV[2] + 60)
+for at = 3, #KEYS do
+  if ARGV[at + 1] == '' then
+    redis.call('unlink', KEYS[at])
+  else
+    redis.call('set', KEYS[at], ARGV[at + 1], 'EX', ARGV[2])
+  end
+end
+return false
+"""
+)
+"""The schema outlives the rows that need it; a row without a value is deleted."""
+_WRITE_STATUS = (
+    _FENCED
+    + """
+redis.call('set', KEYS[2], ARGV[2])
+for at = 3, #ARGV, 2 do
+  redis.call('hset', KEYS[3], ARGV[at], ARGV[at + 1])
+end
+return false
+"""
+)
 
 
 class MirrorEvents(Protocol):
@@ -65,6 +99,7 @@ class Mirror:
         status: Callable[[], Mapping[str, Any]],
         events: MirrorEvents,
         *,
+        lease_number: int | None = None,
         row_ttl_seconds: int = 3600,
         max_bytes: int = MAX_BYTES,
         clock: Clock | None = None,
@@ -72,6 +107,7 @@ class Mirror:
         """
         Args:
             status: what the status file says, as JSON values.
+            lease_number: of the lease in Redis; None where it is not there, and nobody is kept from writing.
             row_ttl_seconds: 0: rows are not copied.
 
         Raises:
@@ -82,6 +118,7 @@ class Mirror:
         self._base = base_key(options.prefix, source)
         self._status = status
         self._events = events
+        self._lease_number = lease_number
         self._ttl = row_ttl_seconds
         self._max_bytes = max_bytes
         self._clock = clock or SystemClock()
@@ -159,25 +196,31 @@ class Mirror:
                     return
 
     def _write_rows(self, rows: Rows, start: int, count: int) -> None:
-        with self._client.pipeline(transaction=False) as pipeline:
-            name = schema_key(self._base, rows.batch.plan.table, rows.schema_name)
-            pipeline.set(name, rows.schema, ex=self._ttl + 60)  # outlives the rows that need it
-            for key, value in rows.values(self._base, start, count):
-                if value is None:
-                    pipeline.unlink(key)
-                else:
-                    pipeline.set(key, value, ex=self._ttl)
-            _execute(pipeline)
+        keys = [schema_key(self._base, rows.batch.plan.table, rows.schema_name)]
+        values = [rows.schema]
+        for key, value in rows.values(self._base, start, count):
+            keys.append(key)
+            values.append(value or b"")
+        self._run_script(_WRITE_ROWS, keys, (self._ttl, *values))
         self._events.redis_wrote(count)
 
     def _write_status(self) -> None:
         status = dict(self._status())
         tables = {table["table"]: json.dumps(table) for table in status.pop("tables", ())}
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.set(f"{self._base}:replicator", json.dumps(status | {"host": socket.gethostname()}))
-            if tables:
-                pipeline.hset(f"{self._base}:sync", mapping=tables)
-            _execute(pipeline)
+        about = json.dumps(status | {"host": socket.gethostname()})
+        keys = [f"{self._base}:replicator", f"{self._base}:sync"]
+        self._run_script(_WRITE_STATUS, keys, (about, *chain.from_iterable(tables.items())))
+
+    def _run_script(self, script: str, keys: Sequence[str], values: Iterable[object]) -> None:
+        """Raises:
+        Overtaken: another replicator has taken the lease; nothing was written.
+        redis.RedisError, OSError: it may have been, or not.
+        """
+        keys = [lease_number_key(self._base), *keys]
+        mine = "" if self._lease_number is None else str(self._lease_number)
+        newest = self._client.execute_command("EVAL", script, len(keys), *keys, mine, *values)
+        if newest is not None:
+            raise Overtaken(f"its lease number is {mine}, and the newest is {newest.decode() or 'lost'}")
 
     def _attempt(self, work: Callable[[], None]) -> bool:
         """Whether Redis took it; when not, wait as long as it is to be left alone."""
@@ -193,13 +236,3 @@ class Mirror:
             self._failures = 0
             self._events.redis_reached(None)
         return True
-
-
-def _execute(pipeline: Pipeline[bytes]) -> None:
-    """Send it all, and raise its first error as it came.
-
-    The client's own would quote the command, data and all; it does so in a transaction in any case.
-    """
-    for answer in pipeline.execute(raise_on_error=False):
-        if isinstance(answer, Exception):
-            raise answer

@@ -6,7 +6,8 @@ PREFIX:SOURCE:row:TABLE:KEY          16 hex digits: the schema's name; 8 bytes: 
 PREFIX:SOURCE:schema:TABLE:NAME      the schema as an Arrow IPC message
 PREFIX:SOURCE:sync                   a hash: TABLE to the table's object in the status file, as JSON [R14]
 PREFIX:SOURCE:replicator             the status file's other keys, and the host, as JSON
-PREFIX:SOURCE:lease                  who holds the lease, as JSON
+PREFIX:SOURCE:lease                  who holds the lease, as JSON; gone when its holder fell silent
+PREFIX:SOURCE:lease-number           of its last holder, that grows with each: nobody else's writes are taken
 ```
 A row that was dropped (cdc_redis_dropped_rows_total) has an older state here, or none: the version tells.
 KEY is the values of the key columns as a JSON list of texts. Dictionaries are decoded: each row stands alone.
@@ -33,6 +34,10 @@ def base_key(prefix: str, source: str) -> str:
 
 def row_key(base: str, table: TableId, key: tuple[str | None, ...]) -> str:
     return f"{base}:row:{table}:{json.dumps(key, ensure_ascii=False)}"
+
+
+def lease_number_key(base: str) -> str:
+    return f"{base}:lease-number"
 
 
 def schema_key(base: str, table: TableId, name: str) -> str:

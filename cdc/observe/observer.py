@@ -298,6 +298,7 @@ class ReplicationObserver:
                 config=self._about.config,
                 source=self._about.source,
                 identity=self._about.identity,
+                lease_number=self._about.lease_number,
                 targets=self._about.targets,
                 page=self._about.page,
                 breaker=self._breaker(),

@@ -17,6 +17,7 @@ class About:
     source: str
     targets: tuple[str, ...]
     identity: str | None = None
+    lease_number: int | None = None
     page: str | None = None
 
 

@@ -11,6 +11,7 @@ updated_at    when this file was written; at least every 5 seconds while it runs
 config        the configuration file
 source        path of the DuckDB file, and
 identity      the identity of the database in it, null until it was opened
+lease_number  of the lease in Redis: the holder with the greatest is the one; null without
 targets       the endpoints, without credentials
 page          URL of the metrics page, or null
 breaker       closed | open | half-open
@@ -120,6 +121,7 @@ class Status(_Part):
     config: str
     source: str
     identity: str | None = None
+    lease_number: int | None = None
     targets: tuple[str, ...]
     page: str | None = None
     breaker: str = "closed"

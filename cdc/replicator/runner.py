@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
-from cdc.errors import LeaseHeld
+from cdc.errors import CdcError, LeaseHeld
 from cdc.replicator.admitted import Rules
 from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker
@@ -134,7 +134,7 @@ class Replicator:
         thread.start()
 
     def _watch(self) -> None:
-        """Look at memory and target now and then, and tell of them."""
+        """Look at memory and target now and then, and tell of them; see that this is still the replicator."""
         around, looks = self._around, 0
         round_trip: float | None = None
         while not around.stop.is_set():
@@ -145,4 +145,10 @@ class Replicator:
                         loop.pressure.complain()
             around.observer.measured(round_trip, around.limits.look())
             looks += 1
+            try:
+                around.marks.check_lease()
+            except LeaseHeld as error:  # also while there is nothing to insert
+                self.lost(error)
+            except CdcError:  # a store that cannot be read halts the tables
+                pass
             around.clock.wait(around.stop, LOOK_SECONDS)
