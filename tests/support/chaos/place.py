@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from tests.support.faults import TABLES as TRADES_AND_BROKERS
 from tests.support.faults import Rig
 from tests.support.proxy import Proxy
 from tests.support.redis import PASSWORD, RedisServer
+from tests.support.replica import ROOT
 from tests.support.waiting import wait_until
 
 Faults = dict[str, Callable[[], None]]
@@ -74,6 +77,13 @@ class Place:
     def replicate(self) -> None:
         """A new replicator. It stands by until Redis lets the lease of one that was killed expire."""
         self.rig.replicate("--standby", mortal=True)
+
+    def cdc(self, *arguments: str, known: tuple[int, ...] = (0,)) -> str:
+        """What a command of `cdc` says; `known`: the exit codes that are no surprise."""
+        command = [sys.executable, "-m", "cdc", "--config", str(self.rig.config), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode in known, f"{arguments} ended with {done.returncode}: {done.stderr}"
+        return done.stdout
 
     def tell_writer(self, *statements: str, alone: bool = False) -> int:
         """Have the writer run these; the first number that the last one answers."""

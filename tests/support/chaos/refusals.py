@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from tests.support.chaos.place import PARTS, TABLES, Faults, Place
-from tests.support.replica import ROOT
 from tests.support.waiting import wait_until
 
 MOST_ROWS = 5
@@ -49,12 +46,12 @@ def _refuse_rows(place: Place, mend: Callable[[Place], None]) -> None:
 
 
 def _retry(place: Place) -> None:
-    _cdc(place, "retry", "--all")
+    place.cdc("failed", "retry", "--all")
 
 
 def _change(place: Place) -> None:
     """The rows get a newer state in the source, which is taken; what was refused is not wanted any more."""
-    found: list[dict[str, Any]] = json.loads(_cdc(place, "list", "--json", "--limit", "100000"))
+    found: list[dict[str, Any]] = json.loads(place.cdc("failed", "list", "--json"))
     keys = ", ".join(f"'{each['key'][0]}'" for each in found)
     if found:
         place.tell_writer(
@@ -62,15 +59,8 @@ def _change(place: Place) -> None:
             f"WHERE trade_id IN ({keys})"
         )
         place.rig.recover()
-    _cdc(place, "discard", "--yes", *(str(each["id"]) for each in found), known=(0, 1))
-
-
-def _cdc(place: Place, *arguments: str, known: tuple[int, ...] = (0,)) -> str:
-    """`cdc failed`; rows that it does not find any more were sent by then."""
-    command = [sys.executable, "-m", "cdc", "--config", str(place.rig.config), "failed", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode in known, done.stderr
-    return done.stdout
+        # Rows that are not found were sent by then.
+        place.cdc("failed", "discard", "--yes", *(str(each["id"]) for each in found), known=(0, 1))
 
 
 def _restrain(place: Place, **settings: int) -> None:

@@ -73,7 +73,7 @@ def _fill_disk(place: Place) -> None:
     process.rlimit(psutil.RLIMIT_FSIZE, (limit, psutil.RLIM_INFINITY))
     until = time.monotonic() + LONGEST_SECONDS
     try:
-        while time.monotonic() < until and not place.rig.trouble():
+        while time.monotonic() < until and not any("state store" in each for each in place.rig.trouble()):
             time.sleep(0.1)
     finally:
         process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
