@@ -39,6 +39,8 @@ class Commits:
     """They are the first of a new log: the file now holds what came before, and its rows have other ids."""
     missing: bool = False
     """Commits before these may not have been seen."""
+    unread: bool = False
+    """And they may have been in a log, or at its end, for one came and went."""
 
     def and_then(self, later: Commits) -> Commits:
         """These and `later` ones of the same log."""
@@ -53,6 +55,8 @@ class LogFollower:
         self._file: int | None = None
         self._position = Position(0, 0)
         self._header_size = 0
+        self._entries: int | None = None
+        """When the directory last changed, as of a look at which there was no log."""
         self.header = b""
         """The bytes before the first frame of the present log."""
 
@@ -69,12 +73,14 @@ class LogFollower:
             SourceError: the file cannot be read.
         """
         self.close()
+        entries = self._read_entries()
         with self._pinner.pin() as pin:
             if pin.headers.encrypted:
                 raise NotFollowable("the log is encrypted")
             if pin.position.iteration != position.iteration:
                 raise NotFollowable("a checkpoint ran meanwhile")
             self._take(pin)
+            self._note_entries(entries)
             payloads = self._read_to(position.offset)
         self._position = position
         return Commits(payloads, position)
@@ -86,12 +92,16 @@ class LogFollower:
             NotFollowable: more than `MAX_ROUND_BYTES` came, or a log of an unknown version.
             SourceError: the file cannot be read.
         """
+        entries = self._read_entries()
         with self._pinner.pin() as pin:
             if pin.position == self._position:
-                return []
-            if pin.position.iteration == self._position.iteration:
-                return self._more_of_this_log(pin)
-            return [*self._rest_of_old_log(), self._new_log(pin)]
+                found = []
+            elif pin.position.iteration == self._position.iteration:
+                found = self._more_of_this_log(pin)
+            else:
+                found = [*self._rest_of_old_log(), self._new_log(pin)]
+        self._note_entries(entries)
+        return found
 
     def close(self) -> None:
         if self._file is not None:
@@ -122,11 +132,12 @@ class LogFollower:
 
     def _new_log(self, pin: Pin) -> Commits:
         missing = pin.position.iteration > self._position.iteration + 1 or not self._has_kept_all(pin)
+        unread = missing and not self._had_no_log()
         self._take(pin)
         log = pin.logs.get(LOG)
         payloads, end = self._read(0, log.size) if log is not None else ((), 0)
         self._position = Position(pin.position.iteration, end)
-        return Commits(payloads, self._position, checkpointed=True, missing=missing)
+        return Commits(payloads, self._position, checkpointed=True, missing=missing, unread=unread)
 
     def _has_kept_all(self, pin: Pin) -> bool:
         """Whether the old log could be read to its end: it was there at the last look, and still is.
@@ -138,6 +149,23 @@ class LogFollower:
         old, log = os.fstat(self._file), pin.logs.get(LOG)
         reused = log is not None and os.path.samestat(old, os.fstat(log.file))
         return old.st_size >= self._position.offset and not reused
+
+    def _had_no_log(self) -> bool:
+        """Whether no log came since the last look: there was none then, and the directory is as it was."""
+        return self._file is None and self._entries is not None and self._entries == self._read_entries()
+
+    def _read_entries(self) -> int | None:
+        """When a file was last created, renamed or removed in the database's directory, in nanoseconds."""
+        try:
+            return self._pinner.path.parent.stat().st_mtime_ns
+        except OSError:
+            return None  # the pin will say so
+
+    def _note_entries(self, before: int | None) -> None:
+        """Keep what `_read_entries` said before the pin, unless there is a log, which may be emptied in
+        place."""
+        log = self._pinner.path.with_name(self._pinner.path.name + LOG)
+        self._entries = before if self._file is None and not log.exists() else None
 
     def _take(self, pin: Pin) -> None:
         """Keep the pinned log open, to read its rest once it is gone from its path."""

@@ -110,6 +110,8 @@ class Round:
     """Rows deleted, unless their key was inserted again."""
     checkpointed: bool = False
     """A checkpoint came before: compare with a snapshot, for a commit may have bypassed the log."""
+    unread: bool = False
+    """Commits of a log before may have gone unseen."""
 
 
 class Tail:
@@ -228,7 +230,7 @@ class Tail:
         assert mirror is not None, "start() came first"
         use_table, payloads = self._of_this_table(commits.payloads)
         if not payloads:
-            yield Round(commits.position, checkpointed=commits.checkpointed)
+            yield Round(commits.position, checkpointed=commits.checkpointed, unread=commits.unread)
             return
         inserts = [payload for payload in payloads if frames.kind(payload) == frames.INSERT]
         if inserts and not mirror.numbered:
@@ -241,7 +243,7 @@ class Tail:
             RoundView(commits.position, self.cursor, rows) if rows is not None else None
             for rows in (changes.changed, changes.removed)
         )
-        return Round(commits.position, changed, removed, commits.checkpointed)
+        return Round(commits.position, changed, removed, commits.checkpointed, commits.unread)
 
     def _of_this_table(self, payloads: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
         """The payload that puts this table in use, and its row changes among `payloads`.

@@ -25,12 +25,13 @@ from cdc.source.groups import RowGroups
 from cdc.source.pin import Pinner
 from cdc.source.reader import SnapshotReader, Standing
 from cdc.source.session import FATAL
-from cdc.source.tail import Lost, Tail
+from cdc.source.tail import Lost, Round, Tail
 
 _MOST_ROWS_AGAIN = 1_000_000
 """Rows of a table that is handed out whole when it cannot be said what changed: about a second's delivery."""
 
 
+_UNREAD = "a log, or the end of one, may have come and gone between two reads"
 _LATE = "updates and deletions of rows before the mark are not seen before the writer's next checkpoint"
 
 
@@ -83,8 +84,7 @@ class TailingReader:
         """Numbers of the row groups that are to be handed out again for that."""
         self._inserted_from: int | None = None
         """The row id of the first row that is in the log, and not among its frames."""
-        self._gap: Gap | None = None
-        """What the snapshot after a checkpoint found and the tail had not handed out, while it is counted."""
+        self._gap = Gap(reader.key, lambda rows: events.tail_gap(table, rows))
 
     def __repr__(self) -> str:
         return f"TailingReader({self._table}, {'tail' if self._tail else 'snapshots'})"
@@ -101,8 +101,6 @@ class TailingReader:
         standing = Standing(after, limits, self._clock.monotonic())
         if not self._snapshot_due:
             standing = yield from self._rounds(standing, moving=True)
-        if not self._snapshot_due:
-            self._count_gap()
         while self._snapshot_due:
             if self._tail is None:
                 self._start_tail()
@@ -113,7 +111,7 @@ class TailingReader:
             if self._tail is None:
                 return
             standing = yield from self._rounds(standing, moving=True)
-            self._count_gap()
+        self._gap.end()
 
     def acknowledged(self, batch: Batch) -> None:
         """See `SnapshotReader.acknowledged`."""
@@ -133,12 +131,14 @@ class TailingReader:
         everything, self._recreated = self._recreated, False
         for batch in self._reader.past(standing, everything=everything):
             yield batch
-            if self._gap is not None:
-                self._gap.found(batch.rows)
+            if self._gap.counting:
+                self._gap.found(batch.rows, self._pinner.position())
             standing = replace(standing, mark=batch.mark or standing.mark)
             if self._tail is not None:
                 self._overlaps = True
                 yield from self._rounds(standing, moving=False)
+        if not self._snapshot_due:
+            self._gap.complete()
         self._overlaps = True
         return standing
 
@@ -170,13 +170,11 @@ class TailingReader:
         try:
             for found in self._tail.rounds():
                 views = [(view, n == 1) for n, view in enumerate((found.changed, found.removed)) if view]
-                if self._gap is not None:
-                    for view, _ in views:
-                        self._gap.shown(view.rows)
+                for view, _ in views:
+                    self._gap.shown(view.rows, view.cursor)
                 if found.checkpointed:
-                    self._tell_gap()
+                    self._compare_after(found)
                     self._checkpointed(self._tail)
-                    self._gap = Gap(self._reader.key, self._tail.cursor)
                 known = self._overlaps
                 for view, removed in views:
                     if self._deletes or not removed:
@@ -187,6 +185,7 @@ class TailingReader:
                 # are delivered, the round is found again.
                 self._reader.resume_from = found.position
                 self._snapshot_due |= found.checkpointed
+            self._gap.passed(self._tail.position, self._tail.cursor)
             if moving:
                 self._overlaps = False
         except Lost as lost:
@@ -248,7 +247,7 @@ class TailingReader:
         self._unseen = True
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated
-        self._gap = None
+        self._gap.broken()
         self._drop_tail()
 
     def _drop_tail(self) -> None:
@@ -256,14 +255,10 @@ class TailingReader:
             self._tail.close()
             self._tail = None
 
-    def _count_gap(self) -> None:
-        """Tell what the snapshot found once the tail has gone past its position: commits during a checkpoint
-        stand in a log that the tail reads after it."""
-        read_to = self._reader.complete_at
-        if self._tail is not None and read_to is not None and self._tail.position >= read_to:
-            self._tell_gap()
-
-    def _tell_gap(self) -> None:
-        if self._gap is not None and (rows := self._gap.count()):
-            self._events.tail_gap(self._table, rows)
-        self._gap = None
+    def _compare_after(self, found: Round) -> None:
+        """What the snapshot after a checkpoint finds is a gap, unless the log was not seen whole."""
+        if found.unread:
+            self._events.tail_lost(self._table, _UNREAD)
+            self._gap.broken()
+        else:
+            self._gap.checkpoint()

@@ -360,8 +360,8 @@ def test_commits_during_a_checkpoint_are_followed_in_its_own_log(followed: Follo
         followed.kept.read()
     writer.pause()
     assert followed.equal()
-    # Nothing is said of gaps: rows committed during a checkpoint are sometimes counted as one, and are there.
     assert followed.heard.broken == []
+    assert followed.heard.gaps == [], followed.heard
 
 
 def test_rolled_back_and_torn_ends_of_a_log_are_not_handed_out(versions: Followed) -> None:

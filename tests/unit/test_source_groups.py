@@ -1,16 +1,10 @@
-"""Which row groups a checkpoint wrote anew, and which rows a snapshot found besides the log. [R3]"""
+"""Which row groups a checkpoint wrote anew, and whether the log explains them. [R3]"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from cdc.source import gap as gap_module
-from cdc.source.gap import Gap
 from cdc.source.groups import Logged, RowGroups
 
 BEFORE = RowGroups(iteration=4, stored_rows=30, live_rows=30, ends=(10, 20, 30), digests=(1, 2, 3))
@@ -72,44 +66,3 @@ def test_rows_may_be_lacking_when_more_are_dead_or_fewer_are_stored() -> None:
 
 def test_groups_left_out_are_taken_for_changed_at_the_next_checkpoint() -> None:
     assert after().rewritten_since(BEFORE.without([2])) == [2]
-
-
-@pytest.fixture
-def cursor() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        yield connection
-
-
-def rows(*ids: int | None) -> pa.RecordBatch:
-    return pa.record_batch({"id": pa.array(ids, pa.int64()), "s": ["x"] * len(ids)})
-
-
-def test_rows_that_the_log_shows_after_all_are_no_gap(cursor: duckdb.DuckDBPyConnection) -> None:
-    found = Gap(["id"], cursor)
-    found.found(rows(1, 2, None))
-    found.found(rows(3))
-    found.shown("(SELECT 2 AS id UNION ALL SELECT NULL)")
-    assert found.count() == 2
-    found.shown("(SELECT unnest([1, 3, 4]) AS id)")
-    assert found.count() == 0
-
-
-def test_rows_that_the_log_showed_before_the_snapshots_next_batch_are_no_gap(
-    cursor: duckdb.DuckDBPyConnection,
-) -> None:
-    gap = Gap(["id"], cursor)
-    gap.found(rows(1))
-    gap.shown("(SELECT unnest([1, 2]) AS id)")
-    gap.found(rows(2, 3))
-    assert gap.count() == 1
-
-
-def test_rows_past_the_bound_are_counted_and_not_remembered(
-    cursor: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gap_module, "_MOST_ROWS", 2)
-    found = Gap(["id"], cursor)
-    for number in range(5):
-        found.found(rows(number))
-    found.shown("(SELECT unnest(range(5)) AS id)")
-    assert found.count() == 2
