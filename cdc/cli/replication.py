@@ -101,7 +101,6 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             target = mirrored(
                 target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number
             )
-        limits = _limits(settings)
         replicator = Replicator(
             source,
             target,
