@@ -15,6 +15,7 @@ import structlog
 from cdc.alert import Handler
 from cdc.alert_delivery import AlertDelivery
 from cdc.change import BatchLimits, Position, TableId, TablePlan
+from cdc.cli.reconciling import ReconcilerThread
 from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.clock import SystemClock
 from cdc.config import Settings, secrets_of
@@ -75,8 +76,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         if source is None:
             return
         stack.callback(source.close)
-        about = replace(about, identity=source.identity)
-        observer.about(about)
+        observer.about(replace(about, identity=source.identity))
         lease = Lease(settings.state.directory, source.identity)
         if not _take(lease, stack, stop, standby):
             return
@@ -89,18 +89,15 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
                 if not _take(elsewhere, stack, stop, standby):
                     return
                 held = Leases(lease, elsewhere)
-                about = replace(about, lease_number=elsewhere.number)
-                observer.about(about)
-                structlog.get_logger("cdc.run").info("lease taken in Redis", number=elsewhere.number)
         marks = store.bind(source.identity, held)
-        target: Target = target_of(settings)
-        stack.callback(target.close)
+        clickhouse = target_of(settings)
+        stack.callback(clickhouse.close)
+        target: Target = clickhouse
         if (redis := settings.redis.options) is not None:
             from cdc.cli.with_redis import mirrored
 
-            target = mirrored(
-                target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number
-            )
+            target = mirrored(target, settings, redis, source.identity, observer.status, metrics, stack)
+        limits = _limits(settings)
         replicator = Replicator(
             source,
             target,
@@ -109,17 +106,29 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             pace=_pace(settings),
             backoff=_backoff(settings),
             breaker=_breaker(settings),
-            limits=_limits(settings),
+            limits=limits,
             stop=stop,
             plan_again=lambda plan: plan_again(settings, source, plan),
             rules=CompletionRule,
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
+        reconciler = ReconcilerThread(
+            settings,
+            source,
+            clickhouse,
+            store,
+            marks,
+            observer,
+            replicator,
+            limits,
+            lambda: tables.found,
+            stop,
+        )
         while not stop.is_set():
             tables.look()
             stop.wait(LOOK_SECONDS if tables.found else AWAY_SECONDS)
         replicator.stop()
-        if not replicator.join():
+        if not (replicator.join() and reconciler.join()):
             # Nothing durable is open: it is as if it were killed now, without the signal.
             structlog.get_logger("cdc.run").warning("ended although a read is still under way")
             os._exit((ExitCode.OK if replicator.error is None else replicator.error.exit_code).value)

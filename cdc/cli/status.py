@@ -170,11 +170,10 @@ def _drawn(report: Report) -> RenderableType:
         parts.append(Text(head))
         parts.append(Text(f"source      {status.source}"))
         parts.append(Text(f"target      {', '.join(status.targets)}  breaker {status.breaker}"))
-        if status.lease_number is not None:
-            parts.append(Text(f"lease       in Redis, number {status.lease_number}"))
         parts.append(_tables(status))
         parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
         parts += [Text(_held(item, status.updated_at)) for item in status.tables if item.held_rows]
+        parts += [Text(_broken(item, status.updated_at)) for item in status.tables if item.broken_since]
         parts += [Text(f"alert: {item.name} {item.subject}: {item.message}") for item in status.alerts]
         parts += [Text(f"left out: {item.table}: {item.reason}") for item in status.left_out]
     else:
@@ -220,6 +219,16 @@ def _held(item: TableStatus, now: datetime) -> str:
         f"{item.table}: {item.held_rows:,} rows of {item.held_groups:,} incomplete groups wait, "
         f"the oldest for {_ago(age)}"
     )
+
+
+def _broken(item: TableStatus, now: datetime) -> str:
+    age = 0.0 if item.broken_since is None else (now - item.broken_since).total_seconds()
+    does = {
+        "waiting": "to be compared",
+        "comparing": "being compared with the target",
+        "repairing": "what differs is being delivered again",
+    }.get(item.reconciling or "", "see the alert")
+    return f"{item.table}: changes may have gone unseen for {_ago(age)}: {does}"
 
 
 def _or(value: object) -> str:

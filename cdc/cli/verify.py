@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,7 +19,9 @@ from cdc.cli.tables import Tables, chosen_plans
 from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, LeaseHeld, StateError
 
-ROWS_PER_RANGE = 100_000
+if TYPE_CHECKING:
+    from cdc.watermark import Break
+
 MOST_RANGES = 1000
 LIVE_WAIT_SECONDS = 10.0
 """How long rows may be on their way while a replicator runs, where --wait does not say it."""
@@ -125,11 +127,13 @@ class VerifyRun:
         from cdc.comparison import repair
 
         self._check_definition(plan)
+        known = self._breaks(plan)
         result, comparer = self._verified(plan)
         document = document_of(result)
         if show:
             show_result(result)
-        if not mend or (result.equal):
+        if not mend or result.equal:
+            self._mended(known if result.equal else ())
             return document, result.equal
         with self._no_replicator():
             repaired = repair(result, comparer, self.source, self.target)
@@ -147,11 +151,12 @@ class VerifyRun:
             "rejected": repaired.rejected,
         }
         document["after_repair"] = document_of(after)
+        self._mended(known if after.equal else ())
         return document, after.equal
 
     def _verified(self, plan: TablePlan) -> tuple[Any, Any]:
         from cdc.clock import SystemClock
-        from cdc.comparison import Comparer, Patience, Verifier
+        from cdc.comparison import Comparer, Patience, Verifier, boundaries_of, has_unique_key
 
         comparer = Comparer(plan, self.source, self.target, self.hasher)
         with _progress(str(plan.table)) as progress:
@@ -163,26 +168,12 @@ class VerifyRun:
                 progress=progress,
             )
             result = verifier.verify(
-                comparer, self._boundaries(plan), self._failed(plan), unique=self._unique(plan)
+                comparer,
+                boundaries_of(self.source, plan, self._ranges),
+                self._failed(plan),
+                unique=has_unique_key(self.source, plan),
             )
             return result, comparer
-
-    def _unique(self, plan: TablePlan) -> bool:
-        """Whether the source itself sees to it that a key has one row."""
-        schema = next((each for each in self.source.tables() if each.table == plan.table), None)
-        return schema is not None and bool(schema.primary_key) and set(schema.primary_key) <= set(plan.key)
-
-    def _boundaries(self, plan: TablePlan) -> tuple[str, ...]:
-        ranges = self._ranges
-        if ranges is None:
-            from cdc.comparison import again
-
-            def count() -> int:
-                with self.source.snapshot() as snapshot:
-                    return snapshot.single(f"SELECT count(*) FROM {snapshot.relation(plan.table)}")  # noqa: S608
-
-            ranges = min(MOST_RANGES, 1 + again(count) // ROWS_PER_RANGE)
-        return self.source.boundaries(plan, ranges)
 
     def _failed(self, plan: TablePlan) -> Sequence[Any]:
         """The failed rows of the table; none where there is no store yet."""
@@ -198,6 +189,33 @@ class VerifyRun:
             print(f"cdc: failed rows are not considered: {error}", file=sys.stderr)
             return ()
         return [record for record in records if record.source == self.source.identity]
+
+    def _breaks(self, plan: TablePlan) -> tuple[Break, ...]:
+        """What is remembered of changes of the table that may have gone unseen."""
+        from cdc.watermark import open_store
+        from cdc.watermark.store import FILE_NAME
+
+        if not (self._settings.state.directory / FILE_NAME).exists():
+            return ()
+        try:
+            with open_store(self._settings.state.directory, mode="read") as store:
+                found = store.breaks(self.source.identity).standing()
+        except StateError:  # of which `_failed` tells
+            return ()
+        return tuple(each for each in found if each.table == plan.table)
+
+    def _mended(self, breaks: tuple[Break, ...]) -> None:
+        """Source and target are equal: a replicator that runs sees that this is forgotten."""
+        from cdc.watermark import open_store
+
+        if not breaks:
+            return
+        try:
+            with open_store(self._settings.state.directory, mode="write") as store:
+                for each in breaks:
+                    store.breaks(self.source.identity).mended(each)
+        except StateError as error:
+            print(f"cdc: the alert tail_broken stands: {error}", file=sys.stderr)
 
     def _check_definition(self, plan: TablePlan) -> None:
         from cdc.errors import TargetError

@@ -4,7 +4,10 @@ It knows both sides by what they can be asked, never how rows got there; it prin
 """
 
 from cdc.comparison.compare import Comparer, Differences, Digest, Overview, Span, again, merged, spans
+from cdc.comparison.cutting import boundaries_of, has_unique_key
 from cdc.comparison.digest import Hashes, RowHasher
+from cdc.comparison.reconciler import Reconciler, Report
+from cdc.comparison.reconciliation import Reconciled, Reconciliation, Sides
 from cdc.comparison.repair import Repaired, repair
 from cdc.comparison.values import formatter, texts
 from cdc.comparison.verification import Example, Kind, Patience, RangeResult, TableResult, Verifier
@@ -19,13 +22,20 @@ __all__ = [
     "Overview",
     "Patience",
     "RangeResult",
+    "Reconciled",
+    "Reconciler",
+    "Reconciliation",
     "Repaired",
+    "Report",
     "RowHasher",
+    "Sides",
     "Span",
     "TableResult",
     "Verifier",
     "again",
+    "boundaries_of",
     "formatter",
+    "has_unique_key",
     "merged",
     "repair",
     "spans",

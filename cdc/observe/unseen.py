@@ -17,6 +17,10 @@ from cdc.observe.record import TableRecord
 from cdc.watermark import Break
 
 
+def _forget(_table: TableId, _reason: str) -> None:
+    """Nobody remembers breaks."""
+
+
 class UnseenChanges:
     """The reconciler's `Events`, and the break itself. Its methods take a lock for microseconds."""
 
@@ -42,8 +46,11 @@ class UnseenChanges:
         self._clock = clock
         self._changed = changed
         self._log = structlog.get_logger("cdc.replicator")
+        self.remember: Callable[[TableId, str], None] = _forget
+        """Remembers a break before anything else is done about it; takes as long as a commit of the store."""
 
     def broken(self, table: TableId, reason: str) -> None:
+        self.remember(table, reason)
         self._metrics.tail_broken.labels(str(table)).inc()
         with self._lock:
             record = self._record(table)
