@@ -76,7 +76,8 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         if source is None:
             return
         stack.callback(source.close)
-        observer.about(replace(about, identity=source.identity))
+        about = replace(about, identity=source.identity)
+        observer.about(about)
         lease = Lease(settings.state.directory, source.identity)
         if not _take(lease, stack, stop, standby):
             return
@@ -89,6 +90,9 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
                 if not _take(elsewhere, stack, stop, standby):
                     return
                 held = Leases(lease, elsewhere)
+                about = replace(about, lease_number=elsewhere.number)
+                observer.about(about)
+                structlog.get_logger("cdc.run").info("lease taken in Redis", number=elsewhere.number)
         marks = store.bind(source.identity, held)
         clickhouse = target_of(settings)
         stack.callback(clickhouse.close)
@@ -96,7 +100,9 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         if (redis := settings.redis.options) is not None:
             from cdc.cli.with_redis import mirrored
 
-            target = mirrored(target, settings, redis, source.identity, observer.status, metrics, stack)
+            target = mirrored(
+                target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number
+            )
         limits = _limits(settings)
         replicator = Replicator(
             source,

@@ -170,6 +170,8 @@ def _drawn(report: Report) -> RenderableType:
         parts.append(Text(head))
         parts.append(Text(f"source      {status.source}"))
         parts.append(Text(f"target      {', '.join(status.targets)}  breaker {status.breaker}"))
+        if status.lease_number is not None:
+            parts.append(Text(f"lease       in Redis, number {status.lease_number}"))
         parts.append(_tables(status))
         parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
         parts += [Text(_held(item, status.updated_at)) for item in status.tables if item.held_rows]
