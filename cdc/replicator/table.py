@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from cdc.change import Mark, TablePlan, schema_version
-from cdc.errors import CdcError, LeaseHeld, Meaning
+from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
@@ -21,6 +21,8 @@ from cdc.replicator.pressure import Pressure
 
 CROWDED_SECONDS = 0.25
 """The pause in reading while the process holds too much memory, after what was read is delivered."""
+BACK_SECONDS = 1.0
+"""How often a table that could not be set up looks whether the target is back."""
 
 
 class TableState(Enum):
@@ -167,7 +169,17 @@ class TableLoop:
         else:
             delay = self._pace.halted_seconds
             self._enter(TableState.FAILED, error)
-        self._clock.wait(self._stop, delay)
+        self._sit_out(delay, error)
+
+    def _sit_out(self, seconds: float, error: CdcError) -> None:
+        """Wait; for a target that gave no answer no longer than until it answers again."""
+        silent = isinstance(error, TargetError) and error.meaning is Meaning.RETRY and error.code is None
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0:
+            if self._clock.wait(self._stop, min(left, BACK_SECONDS)):
+                return
+            if silent and self._around.reach.answers():
+                return
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0 and self._clock.wait(self._stop, seconds):

@@ -128,10 +128,12 @@ rows_per_second = 0
     def wait_caught_up(self, replica: Replica, seconds: float = 30.0) -> None:
         began = time.time()
         wait_until(
-            lambda: self.status().get("pid") == replica.process.pid
-            and self.table().get("state") == "running"
-            and self.table().get("last_cycle_at") is not None
-            and self.status()["started_at"] is not None,
+            lambda: (
+                self.status().get("pid") == replica.process.pid
+                and self.table().get("state") == "running"
+                and self.table().get("last_cycle_at") is not None
+                and self.status()["started_at"] is not None
+            ),
             f"the replicator to catch up, since {began}",
             seconds,
         )

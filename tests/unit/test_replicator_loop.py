@@ -30,9 +30,9 @@ class Rig:
         self.observer = Recorder()
 
     @contextmanager
-    def running(self) -> Iterator[Replicator]:
+    def running(self, backoff: Backoff = BACKOFF) -> Iterator[Replicator]:
         replicator = Replicator(
-            self.source, self.target, self.marks, self.observer, pace=PACE, backoff=BACKOFF
+            self.source, self.target, self.marks, self.observer, pace=PACE, backoff=backoff
         )
         for each in self.plans:
             replicator.add(each)
@@ -123,6 +123,21 @@ def test_a_source_that_is_away_pauses_the_table_and_is_tried_again() -> None:
     with rig.running():
         rig.wait_for([1])
     assert [state for _, state, _ in rig.observer.states].count("paused") == 3
+
+
+def test_a_table_that_could_not_be_set_up_is_once_the_target_answers_again() -> None:  # [R4]
+    """Whatever the list of waits says: it is for a target that is away."""
+    rig = Rig()
+    away = threading.Event()
+    away.set()
+    error = TargetError("reach", "it", "no answer", "Wait", meaning=Meaning.RETRY)
+    rig.target.open_error = lambda each: error if away.is_set() else None
+    rig.target.ping_error = lambda: error if away.is_set() else None
+    rig.source.append(1)
+    with rig.running(Backoff(first_seconds=3600.0)):
+        wait_until(lambda: rig.observer.state_of(PLAN.table) == "paused", "the table to wait")
+        away.clear()
+        rig.wait_for([1])
 
 
 def test_a_mark_that_cannot_be_stored_halts_the_table_and_the_rows_are_sent_again() -> None:
