@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from cdc.change import Position, TablePlan, TableSchema
+from cdc.change import Position, TableId, TablePlan, TableSchema
 from cdc.comparison.compare import SourceRows, again
-from cdc.source.snapshot import Snapshot
 
 RANGE_ROWS = 100_000
 MOST_RANGES = 1000
+
+
+class Snapshot(Protocol):
+    """What is asked of one state of the source."""
+
+    def relation(self, table: TableId) -> str: ...
+
+    def single(self, sql: str) -> int: ...
 
 
 class Source(SourceRows, Protocol):
@@ -20,7 +28,7 @@ class Source(SourceRows, Protocol):
 
     def tables(self) -> Sequence[TableSchema]: ...
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> AbstractContextManager[Snapshot]: ...
 
     def boundaries(self, plan: TablePlan, ranges: int) -> tuple[str, ...]: ...
 
