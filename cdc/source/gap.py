@@ -2,7 +2,9 @@
 
 They were committed without the log: a checkpoint took them in. So a count begins with a checkpoint, and only
 where the tail has followed every log since a snapshot had everything: what a first snapshot finds, or one
-after commits that are known to have gone unread, says nothing of the tail.
+after commits that are known to have gone unread, says nothing of the tail. A snapshot past the mark does not
+tell them all, for later commits may have moved the mark over them: how many more rows a checkpoint left than
+the log explains is counted if that is more.
 
 What a snapshot finds first, the tail may show a moment later: commits during a checkpoint stand in a log
 that is followed once the checkpoint has ended. And what the tail shows first, a snapshot that is handed out
@@ -40,14 +42,17 @@ class Gap:
         """Keys that wait for the tail, and until when."""
         self._shown: list[pa.Table] = []
         self._rows = 0
+        self._appeared = 0
 
     def complete(self) -> None:
         """A snapshot was read to its end, the tail stands behind none of it, and no checkpoint came since."""
         self._complete = True
 
-    def checkpoint(self) -> None:
-        """The tail has followed the log past a checkpoint: a snapshot is read next, or goes on."""
+    def checkpoint(self, appeared: int = 0) -> None:
+        """The tail has followed the log past a checkpoint: a snapshot is read next, or goes on. `appeared`:
+        rows in the file whose insertion the log does not explain."""
         self.counting |= self._complete
+        self._appeared += appeared
 
     def broken(self) -> None:
         """The log was not followed to here: what was found and not shown may have been in it."""
@@ -91,9 +96,9 @@ class Gap:
         """The snapshot after the checkpoint was read to its end. What waits for the tail goes on waiting."""
         if self._found:
             return
-        if self._rows:
-            self._tell(self._rows)
-        self._rows, self.counting = 0, False
+        if rows := max(self._rows, self._appeared):
+            self._tell(rows)
+        self._rows, self._appeared, self.counting = 0, 0, False
         self._shown.clear()
 
     def _not_shown(self, found: pa.Table, cursor: duckdb.DuckDBPyConnection) -> int:

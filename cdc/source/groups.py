@@ -78,7 +78,14 @@ class RowGroups:
 
     def vanished(self, before: RowGroups, logged: Logged) -> int:
         """Rows that were deleted, and not by the log."""
-        return max(0, before.live_rows + logged.inserted - logged.deleted - self.live_rows)
+        return max(0, -self._more_than(before, logged))
+
+    def appeared(self, before: RowGroups, logged: Logged) -> int:
+        """Rows that were inserted, and not by the log."""
+        return max(0, self._more_than(before, logged))
+
+    def _more_than(self, before: RowGroups, logged: Logged) -> int:
+        return self.live_rows - (before.live_rows + logged.inserted - logged.deleted)
 
     def may_lack_rows_of(self, before: RowGroups) -> bool:
         """Whether rows may have been deleted since `before`, where no log tells: as far as the counts of

@@ -124,6 +124,10 @@ class SnapshotReader:
         return self._complete_at
 
     @property
+    def plan(self) -> TablePlan:
+        return self._plan
+
+    @property
     def key(self) -> tuple[str, ...]:
         """The plan's key columns."""
         return self._plan.key

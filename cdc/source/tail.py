@@ -143,6 +143,8 @@ class Tail:
         """Whether the log before explains them, as far as they show it."""
         self.vanished = 0
         """Rows that it does not explain the deletion of."""
+        self.appeared = 0
+        """Rows that it does not explain the insertion of."""
         self.cursor = session.cursor()
         self._generation = session.generation
         try:
@@ -297,6 +299,7 @@ class Tail:
                 logged = mirror.logged()
                 self.explained = self.groups.explained_by(before, logged)
                 self.vanished = self.groups.vanished(before, logged)
+                self.appeared = self.groups.appeared(before, logged)
             mirror.base.close()
             mirror.begin(base)
         if base.iteration != position.iteration:

@@ -173,7 +173,7 @@ class TailingReader:
                 for view, _ in views:
                     self._gap.shown(view.rows, view.cursor)
                 if found.checkpointed:
-                    self._compare_after(found)
+                    self._compare_after(found, self._tail)
                     self._checkpointed(self._tail)
                 known = self._overlaps
                 for view, removed in views:
@@ -255,10 +255,10 @@ class TailingReader:
             self._tail.close()
             self._tail = None
 
-    def _compare_after(self, found: Round) -> None:
+    def _compare_after(self, found: Round, tail: Tail) -> None:
         """What the snapshot after a checkpoint finds is a gap, unless the log was not seen whole."""
         if found.unread:
             self._events.tail_lost(self._table, _UNREAD)
             self._gap.broken()
         else:
-            self._gap.checkpoint()
+            self._gap.checkpoint(tail.appeared if self._reader.plan.filter is None else 0)

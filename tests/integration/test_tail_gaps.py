@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdc.change import BatchLimits
-from tests.integration.test_source_tail import Followed
+from tests.integration.test_source_tail import ROWS, Followed
 from tests.support.kept import Kept
 from tests.support.sources import plan_of
 from tests.support.writers import OLDER, VERSIONS
@@ -139,3 +139,36 @@ def test_rows_that_the_log_shows_while_the_snapshot_is_read_are_no_gap_across_a_
     assert current.equal()
     assert current.heard.gaps == []
     assert current.heard.lost == []
+
+
+def test_a_commit_that_skips_the_log_is_counted_to_the_row_beside_others(current: Followed) -> None:
+    """Another connection commits before, during and after its checkpoint."""
+    current.run("CREATE TABLE u (id BIGINT, v BIGINT)")
+    current.writer.load("u", rows=1, pause=0.01)
+    for first in range(10_000, 50_000, 10_000):
+        current.run(f"INSERT INTO t VALUES ({first - 2}, {first - 2}, 'in the log')")
+        current.kept.read()
+        current.run(f"INSERT INTO t VALUES ({first - 1}, {first - 1}, 'at its end')")
+        current.run(*bulk(first, rows=8_000, threshold="64KB"))  # which the other's commits do not reach
+        current.run(f"INSERT INTO t VALUES ({first + 8_000}, {first + 8_000}, 'in the next one')")
+        current.kept.read()
+    current.writer.pause()
+    assert current.equal()
+    assert current.heard.gaps == 4 * [8_000], current.heard
+    assert current.heard.lost == []
+
+
+def test_rows_that_such_a_commit_puts_before_the_mark_are_counted(current: Followed) -> None:
+    current.run("SET checkpoint_threshold = '1KB'")
+    current.run(f"INSERT INTO t SELECT i, -i, 'b' || i FROM range(2000, {2000 + BULK}) AS r(i)")
+    assert current.equal()
+    assert current.heard.gaps == [BULK]
+
+
+def test_rows_that_the_filter_leaves_out_are_not(current: Followed) -> None:
+    current.kept = Kept(current.source, plan_of(current.source, "t", filter="id % 4 = 0"))
+    current.kept.read()
+    current.run(*bulk(2_000))
+    current.kept.read()
+    assert len(current.kept.rows) == (ROWS + BULK) / 4
+    assert current.heard.gaps == [BULK / 4]

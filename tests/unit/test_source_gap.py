@@ -104,6 +104,15 @@ def test_what_waits_for_a_log_that_was_not_followed_is_no_gap_and_what_was_compa
     assert counted.end() == [2]
 
 
+def test_rows_that_the_mark_has_passed_are_counted_by_what_the_checkpoint_left(counted: Counted) -> None:
+    counted.gap.checkpoint(appeared=5)
+    counted.found(1, 2)
+    counted.passed(100)
+    counted.gap.checkpoint(appeared=1)
+    assert counted.end() == [6]
+    assert counted.end() == [6]
+
+
 def test_nothing_is_counted_until_a_snapshot_has_had_everything(counted: Counted) -> None:
     counted.gap.broken()
     counted.gap.checkpoint()

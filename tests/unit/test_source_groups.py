@@ -58,6 +58,11 @@ def test_rows_vanished_are_those_the_log_did_not_delete() -> None:
     assert after(live_rows=31).vanished(BEFORE, logged(inserted=1)) == 0
 
 
+def test_rows_appeared_are_those_the_log_did_not_insert() -> None:
+    assert after(live_rows=40).appeared(BEFORE, logged(inserted=3, deleted=1)) == 8
+    assert after(live_rows=29).appeared(BEFORE, logged(deleted=1)) == 0
+
+
 def test_rows_may_be_lacking_when_more_are_dead_or_fewer_are_stored() -> None:
     assert not after(stored_rows=40, live_rows=40).may_lack_rows_of(BEFORE)
     assert after(live_rows=29).may_lack_rows_of(BEFORE)
