@@ -98,8 +98,8 @@ class Bench:
             stop=self.stop,
         )
 
-    def _work(self, table: TablePlan, look: Callable[[], None], repairing: Callable[[], None]) -> Reconciled:
-        self.worked.append(table.table)
+    def _work(self, plan: TablePlan, look: Callable[[], None], repairing: Callable[[], None]) -> Reconciled:
+        self.worked.append(plan.table)
         self.clock.advance(self.seconds)
         self.during(look)
         outcome = self.outcomes.pop(0) if self.outcomes else EQUAL
