@@ -27,7 +27,7 @@ def _running(
     url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
     through = f"clickhouse://127.0.0.1:{proxy.port}"
     directory = tmp_path_factory.mktemp("network")
-    with Rig(directory, url, _clickhouse.query, through=through) as rig:
+    with Rig(directory, url, _clickhouse.query, through=through, backoff="[1, 600]") as rig:
         rig.write()
         rig.replicate()
         yield rig
@@ -72,7 +72,7 @@ def test_a_partition_ends_by_time_out_and_the_rows_arrive_after_it(rig: Rig, pro
 
 
 def test_a_partition_longer_than_the_first_retries_is_over_within_seconds(rig: Rig, proxy: Proxy) -> None:
-    """The configured wait is 30 s by then; a ping that is answered again ends it."""
+    """The configured wait is 600 s by then; a ping that is answered again ends it."""
     proxy.refuse()
     wait_until(lambda: rig.trouble_tables()[0].get("retries", 0) >= 4, "several attempts", 30.0)
     message = rig.said()
@@ -80,6 +80,23 @@ def test_a_partition_longer_than_the_first_retries_is_over_within_seconds(rig: R
     took = rig.recover(15.0)
     assert took < 15.0
     rig.settle("network partition past the first retries", took, message)
+
+
+def test_a_replicator_that_starts_without_its_target_is_at_work_within_seconds_of_its_return(
+    rig: Rig, proxy: Proxy
+) -> None:
+    """The configured wait is 600 s by then, here too."""
+    rig.stop()
+    proxy.refuse()
+    rig.replicate()
+    wait_until(lambda: rig.status()["pid"] == rig.replica.process.pid, "it to start")
+    wait_until(
+        lambda: rig.trouble_tables() and rig.trouble_tables()[0]["retries"] >= 4, "several attempts", 30.0
+    )
+    message = rig.said()
+    proxy.heal()
+    took = rig.recover()
+    rig.settle("started while the network refuses", took, message)
 
 
 def test_a_slow_network_delays_and_loses_nothing(rig: Rig, proxy: Proxy) -> None:

@@ -78,6 +78,7 @@ def _delete(place: Place) -> None:
     place.tell_writer(
         f"DELETE FROM events WHERE id % {nth} = 0 AND id > (SELECT max(id) FROM events) - 5000",
         f"DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - {MOST_ROWS}",
+        f"DELETE FROM trades WHERE status = 'CANCELLED' AND seq % {nth} = 0",
     )
     try:
         _arrive(place, UNSEEN_SECONDS)
