@@ -15,11 +15,12 @@ class SourceEvents(Protocol):
         ...
 
     def tail_lost(self, table: TableId, reason: str) -> None:
-        """The log cannot be followed for now: the table is read in snapshots."""
+        """The log cannot be followed for now, or one came and went unread: the table is read in snapshots."""
         ...
 
     def tail_gap(self, table: TableId, rows: int) -> None:
-        """A snapshot found rows that the tail had passed over: they were committed without the log."""
+        """A snapshot found rows that the tail, which followed every log, had not: they were committed without
+        the log."""
         ...
 
     def tail_broken(self, table: TableId, reason: str) -> None:

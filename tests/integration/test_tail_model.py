@@ -1,7 +1,8 @@
 """Random transactions of a live writer, against what a reader keeps: equal whenever the writer rests.
 
 CDC_MODEL_EXAMPLES asks for more examples than the 200 of every run (of snapshots alone, a quarter as many),
-CDC_MODEL_SEED for random ones, and CDC_MODEL_SHRINK for the least example that fails.
+CDC_MODEL_SEED for random ones, CDC_MODEL_WRITER for a writer of another version of DuckDB, and
+CDC_MODEL_SHRINK for the least example that fails.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from cdc.source import DuckDbSource, open_source
 from tests.support.kept import Heard, Kept, written
 from tests.support.sources import plan_of
-from tests.support.writers import Writer
+from tests.support.writers import CURRENT, Writer
 
 EXAMPLES = int(os.environ.get("CDC_MODEL_EXAMPLES", "200"))
+WRITER = os.environ.get("CDC_MODEL_WRITER", CURRENT)
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=14,
@@ -54,14 +56,14 @@ class World:
         self.tailing = tailing
         self.heard = Heard()
         self.tables = itertools.count()
-        self.writer = Writer(self.path)
+        self.writer = Writer(self.path, WRITER)
         self.source: DuckDbSource = self._stack.enter_context(
             open_source(self.path, tailing=tailing, deletes=True, events=self.heard)
         )
 
     def restart(self, *, killed: bool) -> None:
         self.writer.kill() if killed else self.writer.close()
-        self.writer = Writer(self.path)
+        self.writer = Writer(self.path, WRITER)
 
     def close(self) -> None:
         self._stack.close()
