@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cdc.change import Mark, TablePlan
 from cdc.errors import SourceError
+from cdc.source.altered import explained
 from cdc.source.quote import identifier, qualified
 from cdc.source.snapshot import Snapshot
 
@@ -121,6 +122,11 @@ def cut(snapshot: Snapshot, plan: TablePlan, low: str | None, piece_rows: int) -
         SnapshotSuperseded, SourceError: the table cannot be read.
     """
     table = qualified(snapshot.database, plan.table)
+    with explained(snapshot.cursor, table, plan):
+        return _cut(snapshot, plan, table, low, piece_rows)
+
+
+def _cut(snapshot: Snapshot, plan: TablePlan, table: str, low: str | None, piece_rows: int) -> list[Mark]:
     total = snapshot.single(f"SELECT count(*) FROM {table}")
     if total <= piece_rows:
         return []
@@ -152,7 +158,9 @@ def plan_boundaries(snapshot: Snapshot, plan: TablePlan, ranges: int) -> tuple[s
     Raises:
         SnapshotSuperseded, SourceError: the table cannot be read.
     """
-    total = snapshot.single(f"SELECT count(*) FROM {qualified(snapshot.database, plan.table)}")
+    table = qualified(snapshot.database, plan.table)
+    with explained(snapshot.cursor, table, plan):
+        total = snapshot.single(f"SELECT count(*) FROM {table}")
     places = cut(snapshot, plan, None, max(1, -(-total // ranges))) if ranges > 1 else []
     return tuple(dict.fromkeys(place.watermark for place in places))[: ranges - 1]
 
@@ -170,12 +178,14 @@ def read_range(
     where = selection.within(Range(low=low, high=high))
     if low is None:
         where = f"({where}) OR ({selection.filter()} AND {identifier(plan.watermark.name)} IS NULL)"
+    table = qualified(snapshot.database, plan.table)
     try:
-        found = snapshot.stream(
-            f"SELECT {columns(plan)} FROM {qualified(snapshot.database, plan.table)} WHERE {where} "
-            f"ORDER BY {identifier(plan.watermark.name)} NULLS FIRST, {order(plan)}",
-            selection.parameters,
-        )
+        with explained(snapshot.cursor, table, plan):
+            found = snapshot.stream(
+                f"SELECT {columns(plan)} FROM {table} WHERE {where} "
+                f"ORDER BY {identifier(plan.watermark.name)} NULLS FIRST, {order(plan)}",
+                selection.parameters,
+            )
     except SourceError:
         snapshot.close()
         raise

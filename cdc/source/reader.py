@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan
 from cdc.clock import Clock
-from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.errors import SnapshotSuperseded
+from cdc.source.altered import check_columns, explained
 from cdc.source.batching import rebatch
 from cdc.source.marking import Marking
 from cdc.source.quote import identifier, qualified
@@ -237,7 +238,8 @@ class SnapshotReader:
 
         def count(snapshot: Snapshot) -> int:
             table = qualified(snapshot.database, self._plan.table)
-            return snapshot.single(f"SELECT count(*) FROM {table} WHERE {where}", selection.parameters)
+            with explained(snapshot.cursor, table, self._plan):
+                return snapshot.single(f"SELECT count(*) FROM {table} WHERE {where}", selection.parameters)
 
         return self._snapshots.run(count)
 
@@ -331,8 +333,10 @@ class SnapshotReader:
         rest: _Rest | None = None,
     ) -> Generator[Batch, None, Standing]:
         rest = rest or _Rest()
-        found = view.stream(f"{sql} ORDER BY {order(self._plan)}", selection.parameters, standing.limits.rows)
-        self._check(found.types)
+        sql = f"{sql} ORDER BY {order(self._plan)}"
+        with explained(view.cursor, view.relation(self._plan.table), self._plan):
+            found = view.stream(sql, selection.parameters, standing.limits.rows)
+        check_columns(self._plan, found.types)
         read = (self._versioned(rows, view.position) for rows in found.batches)
         before, handed_out = list(rest.rows), 0
         held: list[pa.RecordBatch] = []
@@ -357,19 +361,6 @@ class SnapshotReader:
         if self._version is READ_AT:
             return rows
         return rows.append_column(_VERSION, row_versions(rows, self._plan, position))
-
-    def _check(self, found: dict[str, str]) -> None:
-        """Raises:
-        SourceError: the delivered columns have other types than the plan says.
-        """
-        for column in self._plan.columns:
-            if found.get(column.name) != column.type:
-                raise SourceError(
-                    "read",
-                    self._plan.table,
-                    f"its column {column.name} was {column.type} and is {found.get(column.name, 'gone')}",
-                    "Compare with `cdc schema diff`, then apply the change or correct the configuration",
-                )
 
     def _batch(
         self, rows: pa.RecordBatch, position: Position, standing: Standing, *, removed: bool

@@ -197,9 +197,12 @@ def test_a_filter_that_does_not_fit_is_a_source_error(writer: Writer, source: Du
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("ALTER TABLE t ALTER seq TYPE HUGEINT", "its column seq was BIGINT and is HUGEINT"),
-        ("ALTER TABLE t RENAME s TO other", "s"),
-        ("DROP TABLE t", "t does not exist"),
+        ("ALTER seq TYPE HUGEINT", r"its column seq was BIGINT and is HUGEINT\. seq is part of its key"),
+        ("ALTER seq TYPE BOOLEAN", r"its column seq was BIGINT and is BOOLEAN\. seq is part of its key"),
+        ("RENAME id TO other", r"its column id \(INTEGER\) is gone, perhaps renamed to other\. id is part"),
+        ("ALTER s TYPE BLOB", r"its column s was VARCHAR and is BLOB\. Compare with `cdc schema diff`"),
+        ("RENAME s TO other", r"its column s \(VARCHAR\) is gone, perhaps renamed to other\. It goes on"),
+        ("DROP s", r"its column s \(VARCHAR\) is gone\. It goes on without .* `cdc resync main\.t`"),
     ],
 )
 def test_a_table_that_no_longer_matches_its_plan_halts_with_the_difference(
@@ -208,11 +211,36 @@ def test_a_table_that_no_longer_matches_its_plan_halts_with_the_difference(
     """[R10]"""
     writer.run("CREATE TABLE t (id INTEGER, seq BIGINT, s VARCHAR)")
     writer.run("INSERT INTO t VALUES (1, 1, 'a')")
-    reader = source.open(plan_of(source, "t"))
+    plan = plan_of(source, "t", overlap="5")
+    reader = source.open(plan)
     mark = deliver(reader, None).mark
-    writer.run(change)
+    writer.run(f"ALTER TABLE t {change}")
+    words = f"cannot read main.t: {words}"
     with pytest.raises(SourceError, match=words):
         deliver(reader, mark)
+    with pytest.raises(SourceError, match=words):  # as after a restart
+        deliver(source.open(plan), mark)
+    if "TYPE" not in change:  # which verify sees when it compares
+        with pytest.raises(SourceError, match=words):
+            source.rows(plan, None, None)
+
+
+def test_a_table_that_is_gone_halts_and_says_so(writer: Writer, source: DuckDbSource) -> None:  # [R10]
+    writer.run("CREATE TABLE t (id INTEGER, seq BIGINT)")
+    writer.run("INSERT INTO t VALUES (1, 1)")
+    plan = plan_of(source, "t")
+    reader = source.open(plan)
+    mark = deliver(reader, None).mark
+    writer.run("DROP TABLE t")
+    for call in (
+        lambda: deliver(reader, mark),
+        lambda: deliver(source.open(plan), None),
+        lambda: reader.rows_behind(mark),
+        lambda: source.boundaries(plan, 4),
+        lambda: source.rows(plan, None, None),
+    ):
+        with pytest.raises(SourceError, match=r"cannot read main\.t: the table is gone\. Create it again"):
+            call()
 
 
 MARKS = {
