@@ -88,6 +88,11 @@ class Proxy:
         """Let so many more bytes through to the server, then reset every connection: once."""
         self._truncate_after = after_bytes
 
+    @property
+    def truncating(self) -> bool:
+        """Whether connections are still to be reset."""
+        return self._truncate_after is not None
+
     def lose_answers(self, count: int = 1) -> None:
         """Of so many inserts that ClickHouse's native protocol brings: the server applies each, and its word
         of that is lost with every connection."""

@@ -22,9 +22,8 @@ def faults(place: Place) -> Faults:
 
 
 def _truncate(place: Place) -> None:
-    before = place.proxy.connections
     place.proxy.truncate(place.random.randrange(4000))
-    wait_until(lambda: place.proxy.connections > before, "an insert to be cut")
+    wait_until(lambda: not place.proxy.truncating, "an insert to be cut", 60.0)
 
 
 def _slow(place: Place) -> None:
@@ -38,4 +37,4 @@ def _unblock(place: Place) -> None:
 
 def _lose(place: Place) -> None:
     place.proxy.lose_answers(place.random.randrange(1, 4))
-    wait_until(lambda: not place.proxy.answers_to_lose, "answers to be lost")
+    wait_until(lambda: not place.proxy.answers_to_lose, "answers to be lost", 60.0)

@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 
 MOST_ROWS = 5
 """That are refused: each is searched for by halves."""
-RETRIED_SECONDS = 40.0
+RETRIED_SECONDS = 60.0
 """Failed rows are looked for every 10 s."""
 
 
@@ -37,7 +37,7 @@ def _refuse_rows(place: Place, mend: Callable[[Place], None]) -> None:
         f"SELECT throwIf(seq BETWEEN {first} AND {last}) AS bad FROM DB.trades"
     )
     try:
-        wait_until(lambda: rig.failed_rows() > 0, "rows to be set aside")
+        wait_until(lambda: rig.failed_rows() > 0, "rows to be set aside", 60.0)
     finally:
         rig.query("DROP TABLE DB.refusing")
     rig.recover()

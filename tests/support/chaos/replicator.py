@@ -12,7 +12,7 @@ from tests.support.chaos.place import LONGEST_SECONDS, Faults, Place
 from tests.support.dying import STEPS
 from tests.support.waiting import wait_until
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 LOG_BYTES = 1 << 16
 """Room that is left for the log, which is to go on telling."""
 
