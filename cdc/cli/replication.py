@@ -280,6 +280,7 @@ def _pace(settings: Settings) -> Pace:
     return Pace(
         limits=BatchLimits(rows=sync.batch_size, bytes=sync.max_batch_bytes),
         linger_ms=sync.linger_ms,
+        busy_percent=sync.busy_percent,
         interval_seconds=sync.sync_interval_sec,
         halted_seconds=settings.error_handling.halted_sec,
         retry_at_once_rows=settings.alerts.failed_rows,

@@ -149,7 +149,8 @@ class TableLoop:
             if started >= retry_at:
                 delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
                 retry_at = started + self._pace.retry_failed_seconds
-            self._rest(started + self.pressure.gap(self._pace.gap_seconds) - self._clock.monotonic())
+            gap = self.pressure.gap(self._pace.gap(self._clock.monotonic() - started))
+            self._rest(started + gap - self._clock.monotonic())
             longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
             self._source.wait(position, longest)
 
