@@ -25,6 +25,7 @@ from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
 from cdc.observe.page import Page
 from cdc.observe.record import About, FailedCount
+from cdc.rate import Rate
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace
@@ -94,7 +95,8 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
                 observer.about(about)
                 structlog.get_logger("cdc.run").info("lease taken in Redis", number=elsewhere.number)
         marks = store.bind(source.identity, held)
-        clickhouse = target_of(settings)
+        sent = Rate(settings.limits.max_bytes_per_second, SystemClock())
+        clickhouse = target_of(settings, sent=sent)
         stack.callback(clickhouse.close)
         target: Target = clickhouse
         if (redis := settings.redis.options) is not None:
@@ -103,7 +105,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             target = mirrored(
                 target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number
             )
-        limits = _limits(settings)
+        limits = _limits(settings, sent)
         replicator = Replicator(
             source,
             target,
@@ -287,12 +289,12 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, sent: Rate) -> Limits:
     limits = settings.limits
     return Limits(
         SystemClock(),
         rows_per_second=limits.max_rows_per_second,
-        bytes_per_second=limits.max_bytes_per_second,
+        sent=sent,
         memory_bytes=limits.max_memory_mb << 20,
     )
 

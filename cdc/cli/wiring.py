@@ -36,8 +36,10 @@ def source_of(
     )
 
 
-def target_of(settings: Settings, *, clock: Clock | None = None) -> ClickHouseTarget:
-    """The ClickHouse of [sync] and [target]; nothing is connected yet."""
+def target_of(
+    settings: Settings, *, sent: Rate | None = None, clock: Clock | None = None
+) -> ClickHouseTarget:
+    """The ClickHouse of [sync] and [target]; nothing is connected yet. `sent` is told what is sent there."""
     target = settings.target
     options = TargetOptions(
         database=target.database,
@@ -47,6 +49,7 @@ def target_of(settings: Settings, *, clock: Clock | None = None) -> ClickHouseTa
         auto_create=target.auto_create,
         compression=target.compression,
         dial_rate=Rate(settings.limits.max_connections_per_second, clock or SystemClock()),
+        sent=sent,
         timeouts=Timeouts(
             connect=target.connect_timeout_sec,
             send=target.send_timeout_sec,

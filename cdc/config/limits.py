@@ -15,7 +15,7 @@ class LimitsConfig(Section):
     """What the replicator may use and send at most; 0: no limit."""
 
     max_bytes_per_second: Annotated[int, Field(ge=0)] = 50_000_000
-    """Of blocks before compression, over all tables."""
+    """As sent to the target, so compressed if it is; over all tables."""
     max_rows_per_second: Annotated[int, Field(ge=0)] = 0
     max_connections_per_second: Annotated[int, Field(ge=0)] = 100
     """New connections to the target."""

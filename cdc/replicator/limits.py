@@ -26,22 +26,24 @@ class Limits:
         clock: Clock,
         *,
         rows_per_second: float = 0.0,
-        bytes_per_second: float = 0.0,
+        sent: Rate | None = None,
         memory_bytes: int = 0,
         used: Callable[[], int] = resident_bytes,
     ) -> None:
+        """`sent` is told by the target of the bytes that it sends."""
         self._rows = Rate(rows_per_second, clock)
-        self._bytes = Rate(bytes_per_second, clock)
+        self._sent = sent or Rate(0.0, clock)
         self._memory_bytes = memory_bytes
         self._used = used
         self._share: float | None = None
 
     def __repr__(self) -> str:
-        return f"Limits({self._rows}, {self._bytes}, memory={self._memory_bytes})"
+        return f"Limits({self._rows}, {self._sent}, memory={self._memory_bytes})"
 
-    def take(self, rows: int, nbytes: int) -> float:
-        """The seconds to wait before a block of this size is sent."""
-        return max(self._rows.take(rows), self._bytes.take(nbytes))
+    def take(self, rows: int) -> float:
+        """The seconds to wait before a block of so many rows is sent: also for bytes that were sent before,
+        since what a block takes on the wire is known once it is sent."""
+        return max(self._rows.take(rows), self._sent.take(0.0))
 
     def look(self) -> float | None:
         """Measure the memory; gives its share of the limit, None without a limit."""

@@ -52,6 +52,8 @@ class TargetOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     dial_rate: Rate | None = field(default=None, compare=False)
     """Bounds how many connections are opened in a second, over all that share these options."""
+    sent: Rate | None = field(default=None, compare=False)
+    """Told of each byte as it is sent, compressed; whoever asks it before an insert keeps to its bound."""
     settings: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     """Query settings sent with every insert and query."""
     version_column: str = "_cdc_version"

@@ -7,7 +7,9 @@ import threading
 import pytest
 
 from cdc.errors import Meaning, TargetError
+from cdc.rate import Rate
 from cdc.target import Compression
+from tests.support.clock import FakeClock
 from tests.support.places import Place
 from tests.support.trades import PLAN, trade_id, trades
 
@@ -39,6 +41,36 @@ def test_a_block_of_several_frames_arrives_whole_under_every_compression(
     assert any_place.query(f"SELECT sum(seq), uniqExact(id) FROM {any_place.database}.trades") == (
         f"{count * (count + 1) // 2}\t{count}"
     )
+
+
+class Told(Rate):
+    """Adds up what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, FakeClock())
+        self.total = 0.0
+
+    def take(self, amount: float) -> float:
+        self.total += amount
+        return super().take(amount)
+
+
+def test_bytes_are_counted_as_they_are_sent_and_so_compressed(any_place: Place) -> None:  # [S5]
+    counted: dict[Compression, float] = {}
+    methods: tuple[Compression, ...] = ("none", "lz4")
+    for compression in methods:
+        sent = Told()
+        with any_place.target(auto_create=True, compression=compression, sent=sent) as target:
+            table = target.open(PLAN)
+            encoded = table.encode(trades(1, 20_000))
+            before = sent.total
+            table.send(encoded)
+            counted[compression] = sent.total - before
+    if any_place.endpoint.kind == "embedded":
+        assert counted == {"none": 0, "lz4": 0}
+    else:
+        assert encoded.nbytes <= counted["none"] < 1.01 * encoded.nbytes
+        assert 0.1 * encoded.nbytes < counted["lz4"] < 0.8 * encoded.nbytes
 
 
 def test_a_range_holds_its_lower_bound_and_not_its_upper(any_place: Place) -> None:

@@ -43,13 +43,24 @@ def test_no_limit_is_no_wait() -> None:
     assert Rate(0.0, FakeClock()).take(1e12) == 0.0
 
 
-def test_blocks_keep_to_the_rows_and_bytes_of_a_second() -> None:
+def test_blocks_keep_to_the_rows_of_a_second() -> None:
     clock = FakeClock()
-    bench = Bench(clock=clock, limits=Limits(clock, rows_per_second=2.0, bytes_per_second=1e9))
+    bench = Bench(clock=clock, limits=Limits(clock, rows_per_second=2.0))
     began = clock.monotonic()
     for seq in range(1, 7):
         bench.deliver(seq)
     assert clock.monotonic() - began == pytest.approx(2.0), "two rows were free, four took two seconds"
+
+
+def test_blocks_keep_to_the_bytes_of_a_second_as_they_were_sent() -> None:
+    clock = FakeClock()
+    sent = Rate(100.0, clock)
+    bench = Bench(clock=clock, limits=Limits(clock, sent=sent))
+    began = clock.monotonic()
+    for seq in range(1, 5):
+        bench.deliver(seq)
+        sent.take(150)  # what the target tells of each block
+    assert clock.monotonic() - began == pytest.approx(3.5), "each but the first waits for those before it"
 
 
 def test_memory_is_crowded_above_its_share_and_never_without_a_limit() -> None:

@@ -22,7 +22,7 @@ from cdc.target.meaning import Closed, HttpStatus, ServerError, one_line, server
 from cdc.target.native import decode_blocks
 from cdc.target.options import TargetOptions
 from cdc.target.transport.dial import dial, hang_up, is_stale
-from cdc.target.transport.frames import Buffer, chunks, compressed
+from cdc.target.transport.frames import Buffer, chunks, compressed, metered
 from cdc.target.types import ColumnCodec
 from cdc.target.version import ServerVersion
 
@@ -104,7 +104,8 @@ class HttpTransport:
             connection.putheader("X-ClickHouse-Key", self._options.password_at(self.endpoint))
             connection.putheader("Transfer-Encoding", "chunked")
             connection.endheaders()
-            _send(connection, compressed(chunks(body), method), self._options.timeouts.send)
+            pieces = metered(compressed(chunks(body), method), self._options.sent)
+            _send(connection, pieces, self._options.timeouts.send)
             return _answer(connection)
 
     @contextmanager

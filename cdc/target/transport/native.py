@@ -29,7 +29,7 @@ from cdc.target.native import Reader, decode_block
 from cdc.target.native.reader import Truncated
 from cdc.target.options import TargetOptions
 from cdc.target.transport.dial import dial, hang_up, is_stale
-from cdc.target.transport.frames import chunks, compressed
+from cdc.target.transport.frames import chunks, compressed, metered
 from cdc.target.types import ColumnCodec
 from cdc.target.version import ServerVersion
 
@@ -201,7 +201,7 @@ class NativeTransport:
         receive_seconds = wire.socket.gettimeout()
         wire.socket.settimeout(self._options.timeouts.send)
         try:
-            for piece in compressed(chunks(block.body(revision)), method):
+            for piece in metered(compressed(chunks(block.body(revision)), method), self._options.sent):
                 wire.socket.sendall(piece)
             wire.send_data(RowOrientedBlock())
         except ConnectionError:
