@@ -284,6 +284,52 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolEntry:
+    """Rows that were read while the target was away, as they are stored until it takes them. [R4, R5]"""
+
+    chunk: int
+    """Entries of one chunk are delivered as one batch; chunks are delivered in ascending order."""
+    rows: int
+    payload: bytes | None
+    """A packed batch; None: it was damaged in the store."""
+    mark: Mark | None
+    """Where the table stands once this is delivered, and where reading goes on from while it is not;
+    None: it moves nothing."""
+    position: Position | None
+    schema_version: str
+    """Of the plan the rows were read by."""
+    at: float
+    """When the oldest of the changes was noticed, seconds since 1970."""
+    id: int = 0
+    """Given by the store, in the order of appending."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolChunk:
+    """What is known of a chunk without its rows."""
+
+    number: int
+    rows: int
+    bytes: int
+    """As stored."""
+    at: float
+    schema_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """What the store has of one table's spool."""
+
+    chunks: tuple[SpoolChunk, ...] = ()
+    """In the order of delivery."""
+    mark: Mark | None = None
+    position: Position | None = None
+    """Of the last entries that have one: how far the table has been read."""
+    next_chunk: int = 1
+    """No chunk has had this number, or one above it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A batch as one block, whole, ready to send; `rejected` rows are not in it."""
 
@@ -325,6 +371,8 @@ class Decision:
     schema_version: str
     failed: tuple[FailedRow, ...] = field(default=())
     holding: Holding = Holding()
+    chunk: int | None = None
+    """The number of the batch: the chunk of the spool that has it, if one has, is removed."""
 
 
 def schema_version(plan: TablePlan) -> str:

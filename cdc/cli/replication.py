@@ -31,6 +31,7 @@ from cdc.replicator.limits import Limits
 from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Target
 from cdc.replicator.retry import Backoff
+from cdc.replicator.room import Room
 from cdc.replicator.runner import Replicator
 from cdc.source import CompletionRule, DuckDbSource
 from cdc.watermark import BoundMarks, Lease, Leases, Store
@@ -118,6 +119,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             stop=stop,
             plan_again=lambda plan: plan_again(settings, source, plan),
             rules=CompletionRule,
+            room=Room(settings.spool.max_mb << 20) if settings.spool.enabled else None,
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
         reconciler = ReconcilerThread(

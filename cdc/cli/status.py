@@ -127,6 +127,7 @@ def _stored(settings: Settings) -> tuple[dict[str, object], ...]:
                     "watermark": None if record.mark is None else record.mark.watermark,
                     "rows": record.rows,
                     "failed_rows": record.failed_rows,
+                    "spool_rows": record.spooled_rows,
                     "updated_at": datetime.fromtimestamp(record.updated_at, UTC).isoformat(),
                 }
                 for record in store.tables()
@@ -175,24 +176,26 @@ def _drawn(report: Report) -> RenderableType:
         parts.append(_tables(status))
         parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
         parts += [Text(_held(item, status.updated_at)) for item in status.tables if item.held_rows]
+        parts += [Text(_spooled(item, status.updated_at)) for item in status.tables if item.spool_rows]
         parts += [Text(_broken(item, status.updated_at)) for item in status.tables if item.broken_since]
         parts += [Text(f"alert: {item.name} {item.subject}: {item.message}") for item in status.alerts]
         parts += [Text(f"left out: {item.table}: {item.reason}") for item in status.left_out]
     else:
         parts.append(Text(head))
     if report.stored:
-        headings = ("stored", "rows", "failed", "watermark", "at")
+        headings = ("stored", "rows", "failed", "spool", "watermark", "at")
         rows = [
             (
                 str(at["table"]),
                 f"{at['rows']:,}",
                 f"{at['failed_rows']:,}",
+                f"{at['spool_rows']:,}",
                 _or(at["watermark"]),
                 str(at["updated_at"]),
             )
             for at in report.stored
         ]
-        parts.append(table(headings, rows, right=("rows", "failed")))
+        parts.append(table(headings, rows, right=("rows", "failed", "spool")))
     return Group(*parts)
 
 
@@ -219,6 +222,14 @@ def _held(item: TableStatus, now: datetime) -> str:
     age = 0.0 if item.held_since is None else (now - item.held_since).total_seconds()
     return (
         f"{item.table}: {item.held_rows:,} rows of {item.held_groups:,} incomplete groups wait, "
+        f"the oldest for {_ago(age)}"
+    )
+
+
+def _spooled(item: TableStatus, now: datetime) -> str:
+    age = 0.0 if item.spool_since is None else (now - item.spool_since).total_seconds()
+    return (
+        f"{item.table}: {item.spool_rows:,} rows ({item.spool_bytes / 1e6:,.1f} MB) wait in the spool, "
         f"the oldest for {_ago(age)}"
     )
 

@@ -60,9 +60,9 @@ def list_marks(
     if as_json:
         typer.echo(json.dumps([_document(record) for record in records], indent=2))
         return
-    headings = ("table", "watermark", "mark", "key", "rows", "failed", "position", "updated")
+    headings = ("table", "watermark", "mark", "key", "rows", "failed", "spool", "position", "updated")
     rows = [_row(record) for record in records]
-    console().print(table(headings, rows, right=("rows", "failed")))
+    console().print(table(headings, rows, right=("rows", "failed", "spool")))
     for source in sorted({record.source for record in records}):
         owner = holder(directory, source)
         console().print(f"source {source}: " + (f"replicated by {owner}" if owner else "not replicated now"))
@@ -190,6 +190,7 @@ def _document(record: TableRecord) -> dict[str, Any]:
         "bytes": record.bytes,
         "batches": record.batches,
         "failed_rows": record.failed_rows,
+        "spool_rows": record.spooled_rows,
         "position": None if record.position is None else str(record.position),
         "schema_version": record.schema_version,
         "updated_at": record.updated_at,
@@ -205,6 +206,7 @@ def _row(record: TableRecord) -> tuple[str, ...]:
         "" if mark is None else ", ".join(mark.key),
         f"{record.rows:,}",
         f"{record.failed_rows:,}",
+        f"{record.spooled_rows:,}",
         "" if record.position is None else str(record.position),
         datetime.fromtimestamp(record.updated_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
     )

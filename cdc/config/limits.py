@@ -23,6 +23,15 @@ class LimitsConfig(Section):
     """Of the process; above 80 % of it reading waits until what was read is delivered."""
 
 
+class SpoolConfig(Section):
+    """Where rows wait that are read while the target is away."""
+
+    enabled: bool = True
+    """Go on reading then, so that updates, deletions and pruned rows are seen; false: reading stops."""
+    max_mb: Annotated[int, Field(ge=1, le=1 << 20)] = 512
+    """What may wait in the state store, compressed; reading stops when that is full."""
+
+
 class AlertsConfig(Section):
     """From where on a person is told; what is above (or, for success, below) raises an alert."""
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
-from cdc.config.limits import AlertsConfig, LimitsConfig
+from cdc.config.limits import AlertsConfig, LimitsConfig, SpoolConfig
 from cdc.config.programs import Programs, SupervisorConfig
 from cdc.config.redis import RedisConfig
 from cdc.errors import ConfigError
@@ -317,6 +317,7 @@ class Settings(Section):
     target: TargetConfig = TargetConfig()
     metrics: MetricsConfig = MetricsConfig()
     state: StateConfig
+    spool: SpoolConfig = SpoolConfig()
     limits: LimitsConfig = LimitsConfig()
     alerts: AlertsConfig = AlertsConfig()
     redis: RedisConfig = RedisConfig()

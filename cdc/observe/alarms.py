@@ -33,6 +33,8 @@ from cdc.replicator.ports import Delivered
 ATTEMPTS_COUNTED = 100
 ATTEMPTS_NEEDED = 20
 """The success rate is that of the last so many attempts to deliver, and says nothing of fewer than these."""
+SPOOL_SHARE = 0.8
+"""Of the spool's room; above it a person is told, for reading will stop. [R5]"""
 DISK_SECONDS = 10.0
 RATE_SECONDS = 5.0
 
@@ -50,7 +52,13 @@ SOURCE_AWAY = AlertKind(
 TARGET_AWAY = AlertKind(
     "target_away",
     Severity.CRITICAL,
-    "Start ClickHouse or open the network path to it; nothing is lost, the rows wait in the source.",
+    "Start ClickHouse or open the network path to it; the rows wait in the spool and in the source.",
+)
+SPOOL_ROOM = AlertKind(
+    "spool_room",
+    Severity.CRITICAL,
+    "Bring ClickHouse back, or raise [spool] max_mb: once the spool is full, reading stops, and updates and "
+    "deletions may go unseen.",
 )
 INCOMPLETE_GROUPS = AlertKind(
     "incomplete_groups",
@@ -138,6 +146,13 @@ class Alarms:
         message = f"{early.groups} groups delivered, such as {early.example}: {early.reason}"
         self.alerts.raise_alert(INCOMPLETE_GROUPS, str(table), message)
         self.alerts.clear(INCOMPLETE_GROUPS, str(table))
+
+    def spooled(self, share: float) -> None:
+        """So much of the spools' room is taken."""
+        if share > SPOOL_SHARE:
+            self.alerts.raise_alert(SPOOL_ROOM, "spool", f"{share:.0%} of its room is taken")
+        else:
+            self.alerts.clear(SPOOL_ROOM, "spool")
 
     def tail_broken(self, table: TableId, reason: str, *, by_itself: bool = False) -> None:
         """It stands until source and target were found equal. `by_itself`: the replicator sees to that."""

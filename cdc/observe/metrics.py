@@ -81,6 +81,16 @@ class Metrics:
         self.incomplete_groups = self._counter(
             "cdc_incomplete_groups_total", "Groups delivered although they were not complete", "table"
         )
+        self.spool_rows = self._gauge(
+            "cdc_spool_rows", "Rows read while the target was away, and not delivered yet", "table"
+        )
+        self.spool_bytes = self._gauge("cdc_spool_bytes", "What they take in the state store", "table")
+        self.spool_since = self._gauge(
+            "cdc_spool_oldest_timestamp_seconds", "When the oldest of them was noticed", "table"
+        )
+        self.spool_discarded_rows = self._counter(
+            "cdc_spool_discarded_rows_total", "Rows of the spool that could not be delivered as read", "table"
+        )
         self.rows_behind = self._gauge("cdc_rows_behind", "Rows of the source past the watermark", "table")
         self.seconds_behind = self._gauge(
             "cdc_seconds_behind", "0 when caught up, else the lag of the last batch", "table"

@@ -29,7 +29,7 @@ from cdc.observe.status_file import StatusFile
 from cdc.observe.unseen import UnseenChanges
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.plan import LeftOut
-from cdc.replicator.ports import Delivered
+from cdc.replicator.ports import Delivered, Spooling
 
 
 class ReplicationObserver:
@@ -253,6 +253,33 @@ class ReplicationObserver:
             reason=early.reason,
         )
         self._file.changed()
+
+    def spooled(self, table: TableId, spooling: Spooling) -> None:
+        with self._lock:
+            known = self._heard(table)
+            before, since = known.spool_rows, known.spool_since
+            known.spool_rows, known.spool_bytes = spooling.rows, spooling.bytes
+            known.spool_since = spooling.since
+            self._metrics.spool_rows.labels(known.name).set(spooling.rows)
+            self._metrics.spool_bytes.labels(known.name).set(spooling.bytes)
+            set_or_absent(self._metrics.spool_since, known.name, spooling.since)
+            self._alarms.spooled(spooling.share)
+        if spooling.rows and not before:
+            self._log.warning("target away, rows are spooled", table=known.name, rows=spooling.rows)
+        elif before and not spooling.rows:
+            seconds = 0.0 if since is None else max(0.0, self._clock.wall() - since)
+            self._log.info("spool delivered", table=known.name, seconds=round(seconds, 1))
+        self._file.changed(urgent=bool(spooling.rows) != bool(before))
+
+    def spool_discarded(self, table: TableId, rows: int, reason: str) -> None:
+        self._metrics.spool_discarded_rows.labels(str(table)).inc(rows)
+        self._log.error(
+            "rows of the spool dropped, to be read again",
+            table=str(table),
+            rows=rows,
+            reason=reason,
+            remedy=f"Those that are gone from the source by now are lost; see: cdc verify {table}",
+        )
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
         self._metrics.round_trip.set(math.nan if round_trip_seconds is None else round_trip_seconds)

@@ -46,6 +46,9 @@ class TableRecord:
     held_rows: int = 0
     held_groups: int = 0
     held_since: float | None = None
+    spool_rows: int = 0
+    spool_bytes: int = 0
+    spool_since: float | None = None
     most_attempts: int = 0
     retries: int = 0
     lag_seconds: float | None = None
@@ -75,6 +78,9 @@ class TableRecord:
             held_rows=self.held_rows,
             held_groups=self.held_groups,
             held_since=None if self.held_since is None else utc(self.held_since),
+            spool_rows=self.spool_rows,
+            spool_bytes=self.spool_bytes,
+            spool_since=None if self.spool_since is None else utc(self.spool_since),
             retries=self.retries,
             lag_seconds=self.lag_seconds,
             rows_behind=self.rows_behind,

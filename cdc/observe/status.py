@@ -26,6 +26,8 @@ tables        one object per replicated table:
   failed_rows     rows set aside because they cannot be loaded, now
   held_rows, held_groups   rows that wait for their group to be complete, and the groups, now
   held_since      when the first row of the oldest such group came, or null
+  spool_rows, spool_bytes   rows read while the target was away and not delivered yet, and what they take, now
+  spool_since     when the oldest of them was noticed, or null
   retries         attempts that failed, since this process started
   lag_seconds     of the last batch: from noticing the change to the acknowledgement; null before the first
   rows_behind     rows past the watermark; null when unknown
@@ -75,6 +77,9 @@ class TableStatus(_Part):
     held_rows: int = 0
     held_groups: int = 0
     held_since: datetime | None = None
+    spool_rows: int = 0
+    spool_bytes: int = 0
+    spool_since: datetime | None = None
     retries: int = 0
     lag_seconds: float | None = None
     rows_behind: int | None = None

@@ -16,6 +16,7 @@ from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Marks, Observer, Source, Target
 from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
+from cdc.replicator.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,5 @@ class Around:
     plan_again: Callable[[TablePlan], TablePlan] | None = None
     rules: Rules | None = None
     """Makes what evaluates a table's completion condition; None: no plan has one."""
+    room: Room | None = None
+    """What all spools may take; None: reading waits while the target is away."""

@@ -44,25 +44,34 @@ class Delivery:
         self._target = target
         self._around = around
         self._pressure = pressure
-        self._clock = around.clock
+        self.clock = around.clock
         self._schema_version = schema_version
+        self._abandoned = False
         self._sent_at = float("-inf")
         self.failed_rows = failed_rows
         """How many of the table's rows are set aside, as far as this object had a part in it."""
+        self.failing_since: float | None = None
+        """When the target first did not take what it was sent, of a time that goes on (monotonic seconds)."""
 
     def encode(self, batch: Batch) -> tuple[Encoded, float]:
         """The batch as one block, and the seconds it took."""
-        started = self._clock.monotonic()
+        started = self.clock.monotonic()
         encoded = self._target.encode(batch) if len(batch) else Encoded(None, 0, 0, "")
-        return encoded, self._clock.monotonic() - started
+        return encoded, self.clock.monotonic() - started
 
     def deliver(
-        self, batch: Batch, encoded: Encoded, encode_seconds: float, admitted: Admitted | None = None
+        self,
+        batch: Batch,
+        encoded: Encoded,
+        encode_seconds: float,
+        admitted: Admitted | None = None,
+        chunk: int | None = None,
     ) -> None:
         """Send the block, retrying as long as it takes, and commit what was decided.
 
         Args:
             admitted: what `batch` is of, where rows wait for their group: stored in the same commit.
+            chunk: the number by which the spool has the batch, if it has it: removed in the same commit.
 
         Raises:
             Stopped: a stop was asked for while waiting to retry.
@@ -71,10 +80,10 @@ class Delivery:
             StateError: the decision could not be stored.
         """
         # Once for a batch and not for the pieces it may have to be cut into: those would take for ever.
-        self._wait(self._sent_at + self._pressure.gap(0.0) - self._clock.monotonic())
-        started = self._clock.monotonic()
+        self._wait(self._sent_at + self._pressure.gap(0.0) - self.clock.monotonic())
+        started = self.clock.monotonic()
         failed = self._place(batch, encoded)
-        acknowledged = self._sent_at = self._clock.monotonic()
+        acknowledged = self._sent_at = self.clock.monotonic()
         delivered = len(batch) - len(failed)
         admitted = admitted or Admitted(batch)
         failed += admitted.failed
@@ -88,6 +97,7 @@ class Delivery:
                 schema_version=self._schema_version,
                 failed=failed,
                 holding=admitted.holding,
+                chunk=chunk,
             )
         )
         self.failed_rows += len(failed)
@@ -109,6 +119,10 @@ class Delivery:
                 send_seconds=acknowledged - started,
             )
         )
+
+    def abandon(self) -> None:
+        """End every wait: nothing more is to be delivered. Safe from any thread."""
+        self._abandoned = True
 
     def place(self, batch: Batch) -> tuple[FailedRow, ...]:
         """Encode and send `batch` without deciding anything; the rows that cannot be loaded are returned.
@@ -144,8 +158,11 @@ class Delivery:
             except TargetError as error:
                 if error.meaning is not Meaning.RETRY:
                     around.breaker.succeeded()  # it answered
+                    self.failing_since = None
                     raise
                 around.breaker.failed()
+                if self.failing_since is None:
+                    self.failing_since = self.clock.monotonic()
                 attempt += 1
                 if error.relief is not None:
                     self._pressure.complain()
@@ -156,11 +173,12 @@ class Delivery:
                     raise
             else:
                 around.breaker.succeeded()
+                self.failing_since = None
                 return
 
     def _await_permission(self, encoded: Encoded) -> None:
         """Wait for the limits and for the breaker."""
-        self._wait(self._around.limits.take(encoded.rows))
+        self._wait(self._around.limits.take(encoded.rows, encoded.nbytes))
         while (delay := self._around.breaker.delay()) > 0:
             self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
 
@@ -169,8 +187,8 @@ class Delivery:
 
         One that answers all the time has another trouble, which a ping does not show to be over.
         """
-        until, silent = self._clock.monotonic() + seconds, False
-        while (left := until - self._clock.monotonic()) > 0:
+        until, silent = self.clock.monotonic() + seconds, False
+        while (left := until - self.clock.monotonic()) > 0:
             if error.code is None and seconds > LOOK_SECONDS:
                 if not self._around.reach.answers():
                     silent = True
@@ -180,7 +198,9 @@ class Delivery:
             self._wait(min(left, LOOK_SECONDS))
 
     def _wait(self, seconds: float) -> None:
-        if seconds > 0 and self._clock.wait(self._around.stop, seconds):
+        if seconds > 0 and self.clock.wait(self._around.stop, seconds):
+            raise Stopped
+        if self._abandoned:
             raise Stopped
 
 

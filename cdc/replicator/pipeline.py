@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,22 @@ DEPTH = 1
 sent and the one being encoded, memory is bounded by three batches and their blocks."""
 
 
+@dataclass(slots=True, eq=False)
+class InFlight:
+    """One batch on its way."""
+
+    batch: Batch
+    """As it was read,"""
+    admitted: Admitted
+    """and what of it is delivered."""
+    encoded: Encoded
+    encode_seconds: float
+    chunk: int | None = None
+    """The number it is known by in the spool, now or later; None: it is never spooled."""
+    durable: bool = False
+    """It is in the spool, and its reader need not care any more."""
+
+
 class Pipeline:
     """A sending thread behind a short queue; batches are delivered in the order they were put.
 
@@ -26,8 +43,16 @@ class Pipeline:
 
     def __init__(self, delivery: Delivery, name: str) -> None:
         self._delivery = delivery
-        self._queue: queue.Queue[tuple[Batch, Admitted, Encoded, float] | None] = queue.Queue(DEPTH)
-        self._acknowledged: deque[Batch] = deque()
+        self._clock = delivery.clock
+        self._changed = threading.Condition()
+        self._waiting: deque[InFlight | Callable[[], None]] = deque()
+        self._left = 0
+        """What was put and is not done yet."""
+        self._flying: deque[InFlight] = deque()
+        self._acknowledged: deque[InFlight] = deque()
+        self._moved_at = 0.0
+        """When something was done last, or was put into the empty pipeline."""
+        self._ending = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"send {name}", daemon=True)
 
@@ -39,42 +64,125 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._error = self._error or Stopped()  # what waits in the queue is not sent
-        self._queue.put(None)
+            self.abandon()
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
         self._thread.join()
 
     def put(self, batch: Batch, admitted: Admitted | None = None) -> None:
         """Encode `batch`, or what is admitted of it, and hand it to the sending thread; waits while the queue
         is full."""
+        self.start(batch, admitted)
+        while not self.has_room(None):
+            pass
+
+    def start(
+        self,
+        batch: Batch,
+        admitted: Admitted | None = None,
+        *,
+        chunk: int | None = None,
+        durable: bool = False,
+    ) -> None:
+        """As `put`, without a wait: the caller sees to it that there is room."""
         self._raise()
         admitted = admitted or Admitted(batch)
-        self._queue.put((batch, admitted, *self._delivery.encode(admitted.batch)))
+        encoded, seconds = self._delivery.encode(admitted.batch)
+        self._add(InFlight(batch, admitted, encoded, seconds, chunk, durable))
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Have the sending thread do `work` after what was put before."""
+        self._add(work)
+
+    def has_room(self, seconds: float | None) -> bool:
+        """Whether another batch may be put, within so many seconds; None: however long it takes."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._error or len(self._waiting) <= DEPTH, seconds)
+        self._raise()
+        return bool(done)
+
+    def is_empty(self, seconds: float | None) -> bool:
+        """Whether everything put so far is delivered, within so many seconds."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._error or not self._left, seconds)
+        self._raise()
+        return bool(done)
 
     def drain(self) -> None:
         """Wait until everything put so far is delivered."""
-        self._queue.join()
-        self._raise()
+        self.is_empty(None)
 
-    def take_acknowledged(self) -> list[Batch]:
-        """The batches delivered since the last call, in order."""
+    @property
+    def in_flight(self) -> list[InFlight]:
+        """The batches put and not delivered, in order."""
+        with self._changed:
+            return list(self._flying)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long nothing was done although there is something to do."""
+        with self._changed:
+            return self._clock.monotonic() - self._moved_at if self._left else 0.0
+
+    def take_delivered(self) -> list[InFlight]:
+        """What was delivered since the last call, in order."""
         taken = []
         while self._acknowledged:
             taken.append(self._acknowledged.popleft())
         return taken
+
+    def abandon(self) -> None:
+        """Deliver nothing more; what is being sent is left as it is."""
+        self._delivery.abandon()
+        with self._changed:
+            self._error = self._error or Stopped()
+            self._changed.notify_all()
+
+    def _add(self, item: InFlight | Callable[[], None]) -> None:
+        with self._changed:
+            if not self._left:
+                self._moved_at = self._clock.monotonic()
+            self._left += 1
+            if isinstance(item, InFlight):
+                self._flying.append(item)
+            self._waiting.append(item)
+            self._changed.notify_all()
 
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None:
             try:
                 if self._error is None:  # after an error, order would be lost: the rest is abandoned
-                    batch, admitted, encoded, seconds = item
-                    self._delivery.deliver(admitted.batch, encoded, seconds, admitted)
-                    self._acknowledged.append(batch)
+                    self._do(item)
             except BaseException as error:  # noqa: BLE001 - raised again in the driving thread
                 self._error = error
             finally:
-                self._queue.task_done()
-        self._queue.task_done()
+                self._done(item)
+
+    def _next(self) -> InFlight | Callable[[], None] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ending)
+            if not self._waiting:
+                return None
+            self._changed.notify_all()
+            return self._waiting.popleft()
+
+    def _do(self, item: InFlight | Callable[[], None]) -> None:
+        if not isinstance(item, InFlight):
+            item()
+            return
+        admitted = item.admitted
+        self._delivery.deliver(admitted.batch, item.encoded, item.encode_seconds, admitted, item.chunk)
+        self._acknowledged.append(item)
+
+    def _done(self, item: InFlight | Callable[[], None]) -> None:
+        with self._changed:
+            if isinstance(item, InFlight):
+                self._flying.popleft()
+            self._left -= 1
+            self._moved_at = self._clock.monotonic()
+            self._changed.notify_all()

@@ -16,6 +16,8 @@ from cdc.change import (
     Mark,
     Position,
     Progress,
+    Spooled,
+    SpoolEntry,
     TableId,
     TablePlan,
     TableSchema,
@@ -164,6 +166,46 @@ class Marks(Protocol):
         """
         ...
 
+    def spooled(self, table: TableId) -> Spooled:
+        """What of the table waits in the spool.
+
+        Raises:
+            StateError: the store cannot be read.
+        """
+        ...
+
+    def chunk(self, table: TableId, number: int) -> Sequence[SpoolEntry]:
+        """The entries of one chunk, in order.
+
+        Raises:
+            StateError: the store cannot be read.
+        """
+        ...
+
+    def append(self, table: TableId, entries: Sequence[SpoolEntry]) -> None:
+        """Store entries durably at the end of the table's spool, but for those whose chunk was committed.
+
+        Raises:
+            StateError: nothing of it was stored.
+        """
+        ...
+
+    def discard(self, table: TableId, ids: Sequence[int]) -> None:
+        """Forget entries; those left move the mark no more, for what is gone is to be read again.
+
+        Raises:
+            StateError: nothing of it was stored.
+        """
+        ...
+
+    def shrink(self) -> None:
+        """Give the disk back what a delivered spool took.
+
+        Raises:
+            StateError: the store cannot be written.
+        """
+        ...
+
     def restart(self, table: TableId) -> None:
         """Forget mark and position of the table: every row is to be delivered again. Load it after this.
 
@@ -219,6 +261,18 @@ class Delivered:
     send_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Spooling:
+    """What of a table waits in the spool."""
+
+    rows: int
+    bytes: int
+    since: float | None
+    """When the oldest of the changes was noticed, seconds since 1970; None: nothing waits."""
+    share: float
+    """Of the room of all spools of the source that is taken."""
+
+
 class Observer(Protocol):
     """Told what happens; must not raise and must not block."""
 
@@ -240,6 +294,14 @@ class Observer(Protocol):
 
     def delivered_early(self, table: TableId, early: Early) -> None:
         """Groups were delivered although they are not complete."""
+        ...
+
+    def spooled(self, table: TableId, spooling: Spooling) -> None:
+        """So much now waits in the spool, for the target is away."""
+        ...
+
+    def spool_discarded(self, table: TableId, rows: int, reason: str) -> None:
+        """Rows of the spool were dropped, and are read again as far as the source still has them."""
         ...
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:

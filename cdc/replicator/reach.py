@@ -23,6 +23,7 @@ class Reach:
         self._clock = clock
         self._lock = threading.Lock()
         self._asked_at: float | None = None
+        self._asking_since: float | None = None
         self._answered = True
         self._round_trip: float | None = None
 
@@ -37,11 +38,18 @@ class Reach:
                 self._ask()
             return self._answered
 
+    def lately(self) -> bool:
+        """Whether the target answered when it was asked last, without a wait; one that has been asked for
+        more than a second does not."""
+        asking = self._asking_since
+        return self._answered and (asking is None or self._clock.monotonic() - asking < EVERY_SECONDS)
+
     def round_trip(self) -> float | None:
         """Seconds that a ping takes; None while nobody answers."""
         return self._round_trip if self.answers() else None
 
     def _ask(self) -> None:
+        self._asking_since = self._clock.monotonic()
         try:
             self._round_trip = self._target.ping()
             self._answered = True
@@ -49,3 +57,4 @@ class Reach:
             self._answered = error.meaning is not Meaning.RETRY  # one who refuses is there
             self._round_trip = None
         self._asked_at = self._clock.monotonic()
+        self._asking_since = None

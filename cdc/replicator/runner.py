@@ -18,6 +18,7 @@ from cdc.replicator.ports import Marks, Observer, Source, Target
 from cdc.replicator.reach import Reach
 from cdc.replicator.redelivery import Redelivery
 from cdc.replicator.retry import Backoff
+from cdc.replicator.room import Room
 from cdc.replicator.table import TableLoop
 
 STOP_SECONDS = 0.8
@@ -57,6 +58,7 @@ class Replicator:
         stop: threading.Event | None = None,
         plan_again: Callable[[TablePlan], TablePlan] | None = None,
         rules: Rules | None = None,
+        room: Room | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.breaker = breaker or Breaker(clock)
@@ -76,6 +78,7 @@ class Replicator:
             rng=rng or random.Random(),
             plan_again=plan_again,
             rules=rules,
+            room=room,
         )
         self._loops: dict[TableId, TableLoop] = {}
         self._threads: list[threading.Thread] = []

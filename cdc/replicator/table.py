@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 
-from cdc.change import Mark, TablePlan, schema_version
+from cdc.change import Position, Progress, TablePlan, schema_version
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
 from cdc.replicator.hold import Hold
+from cdc.replicator.late import LateTable
+from cdc.replicator.older import deliver_older
+from cdc.replicator.outlet import LOOK_SECONDS, Outlet
 from cdc.replicator.pipeline import Pipeline
-from cdc.replicator.ports import TableReader
+from cdc.replicator.ports import TableReader, TargetTable
 from cdc.replicator.pressure import Pressure
+from cdc.replicator.spool import Spool
 
+AWAY_SECONDS = 1.0
+"""The longest wait for a change while the target is away: so soon is it seen that it is back."""
 CROWDED_SECONDS = 0.25
 """The pause in reading while the process holds too much memory, after what was read is delivered."""
 BACK_SECONDS = 1.0
@@ -84,27 +91,65 @@ class TableLoop:
         elif self._around.plan_again is not None and self._setups_failed:
             self._plan = self._around.plan_again(self._plan)
         self._marks.describe(self._plan)
-        progress, version = self._marks.load(self._plan.table), schema_version(self._plan)
-        # A column that was added has values in rows that were delivered without it.
-        altered = progress.schema_version not in (None, version)
-        target = self._around.target.open(self._plan, progress.resets + altered)
-        first = TableState.SNAPSHOT
-        if altered:  # and the target takes it
-            self._marks.restart(self._plan.table)
-            progress, first = self._marks.load(self._plan.table), TableState.RESYNC
+        version, spool = schema_version(self._plan), self._spool()
+        if spool.older():
+            try:
+                deliver_older(spool, self._around, self.pressure, self._marks.load(self._plan.table).resets)
+            finally:
+                spool.close()
+            spool = self._spool()
+        try:
+            progress = self._marks.load(self._plan.table)
+            # A column that was added has values in rows that were delivered without it.
+            altered = progress.schema_version not in (None, version)
+            target = self._target(spool, progress, altered=altered)
+            first = TableState.SNAPSHOT
+            if altered:  # and the target takes it
+                self._marks.restart(self._plan.table)
+                progress, first = self._marks.load(self._plan.table), TableState.RESYNC
+            self._deliver(target, spool, progress, first)
+        finally:
+            spool.close()
+
+    def _spool(self) -> Spool:
+        around = self._around
+        return Spool(self._plan, self._marks, self._observer, around.room, self._pace.limits, self._clock)
+
+    def _target(self, spool: Spool, progress: Progress, *, altered: bool) -> LateTable:
+        """The table in the target; one of which rows were delivered before may be opened when it is back."""
+
+        def open_table() -> TargetTable:
+            return self._around.target.open(self._plan, progress.resets + altered)
+
+        try:
+            return LateTable(open_table, open_table())
+        except TargetError as error:
+            known = progress.mark is not None and not altered
+            if error.meaning is not Meaning.RETRY or not (spool.enabled and known):
+                raise
+            self._observer.retried(self._plan.table, error, 1, 0.0)
+            return LateTable(open_table)
+
+    def _deliver(self, target: LateTable, spool: Spool, progress: Progress, first: TableState) -> None:
+        """Follow the table from where it is delivered to, or from the end of its spool."""
         delivery = Delivery(
             target,
             self._around,
             self.pressure,
-            schema_version=version,
+            schema_version=schema_version(self._plan),
             failed_rows=progress.failed_rows,
         )
-        reader = self._source.open(self._plan, progress.position)
+        position = spool.position or progress.position
+        reader = self._source.open(self._plan, position)
         hold = self._hold()
         try:
-            with Pipeline(delivery, str(self._plan.table)) as pipeline:
+            with (
+                Pipeline(delivery, str(self._plan.table)) as pipeline,
+                Outlet(self._plan, self._around, reader, pipeline, delivery, hold, spool, target) as outlet,
+            ):
+                outlet.mark = spool.mark or progress.mark
                 self._enter(first)
-                self._follow(reader, pipeline, delivery, hold, progress.mark)
+                self._follow(reader, outlet, delivery, hold)
         finally:
             hold.close()
             reader.close()
@@ -119,46 +164,60 @@ class TableLoop:
             self._observer.held(self._plan.table, hold.waiting)
         return hold
 
-    def _follow(
-        self, reader: TableReader, pipeline: Pipeline, delivery: Delivery, hold: Hold, mark: Mark | None
-    ) -> None:
+    def _follow(self, reader: TableReader, outlet: Outlet, delivery: Delivery, hold: Hold) -> None:
         retry_at, hastened = self._clock.monotonic(), False
+        read_to: Position | None = None
         while not self._stop.is_set() and self._new_plan is None:
             started = self._clock.monotonic()
             position = self._source.position()  # before the read: a change during it ends the wait below
-            for batch in reader.read(mark, self._pace.limits):
-                if self._stop.is_set():
-                    raise Stopped
-                if self._around.limits.crowded:
-                    pipeline.drain()
-                    self._rest(CROWDED_SECONDS)
-                pipeline.put(batch, hold.admit(batch))
-                mark = self._acknowledge(reader, pipeline, mark)
-            pipeline.drain()
-            mark = self._acknowledge(reader, pipeline, mark)
-            if (due := hold.due()) is not None:
-                delivery.deliver(due.batch, *delivery.encode(due.batch), due)
-            self._setups_failed = 0
-            self._enter(TableState.RUNNING)
-            self._observer.cycle(self._plan.table, 0)
-            many = delivery.failed_rows > self._pace.retry_at_once_rows
-            if many and not hastened:
-                self._marks.hasten(self._plan.table)
-                retry_at = started
-            hastened = many
-            if started >= retry_at:
-                delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
-                retry_at = started + self._pace.retry_failed_seconds
-            gap = self.pressure.gap(self._pace.gap(self._clock.monotonic() - started))
-            self._rest(started + gap - self._clock.monotonic())
+            if position != read_to or not outlet.busy:
+                self._read(reader, outlet)
+                read_to = position
+            if not outlet.busy:
+                if (due := hold.due()) is not None:
+                    outlet.emit(due)
+                self._setups_failed = 0
+                self._enter(TableState.RUNNING)
+                self._observer.cycle(self._plan.table, 0)
+                many = delivery.failed_rows > self._pace.retry_at_once_rows
+                if many and not hastened:
+                    self._marks.hasten(self._plan.table)
+                    retry_at = started
+                hastened = many
+                if started >= retry_at:
+                    outlet.run(partial(self._retry, delivery))
+                    retry_at = started + self._pace.retry_failed_seconds
+            self._pause(outlet, started)
+            if outlet.busy:
+                outlet.tend(0.0)
+                if outlet.away:
+                    self._source.wait(position, AWAY_SECONDS)
+                continue
             longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
             self._source.wait(position, longest)
 
-    def _acknowledge(self, reader: TableReader, pipeline: Pipeline, mark: Mark | None) -> Mark | None:
-        for batch in pipeline.take_acknowledged():
-            reader.acknowledged(batch)
-            mark = batch.mark or mark
-        return mark
+    def _read(self, reader: TableReader, outlet: Outlet) -> None:
+        """Have everything delivered or made durable that can be read now."""
+        for batch in reader.read(outlet.mark, self._pace.limits):
+            if self._stop.is_set():
+                raise Stopped
+            if self._around.limits.crowded:
+                outlet.settle()
+                self._rest(CROWDED_SECONDS)
+            outlet.take(batch)
+        outlet.settle()
+
+    def _pause(self, outlet: Outlet, started: float) -> None:
+        """Let the time between two reads pass; what is spooled is delivered meanwhile."""
+        gap = self._pace.gap_seconds if outlet.away else self.pressure.gap(self._pace.gap_seconds)
+        while outlet.busy and (left := started + gap - self._clock.monotonic()) > 0:
+            outlet.tend(min(left, LOOK_SECONDS))
+            if self._stop.is_set():
+                raise Stopped
+        self._rest(started + gap - self._clock.monotonic())
+
+    def _retry(self, delivery: Delivery) -> None:
+        delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
 
     def _halt(self, error: CdcError) -> None:
         """Show why the table halted, and rest before it is set up again."""

@@ -27,6 +27,12 @@ BUSY_SECONDS = 5.0
 """How long a statement waits for another process's transaction; ours last milliseconds."""
 JOURNAL_BYTES = 16 << 20
 """What SQLite's own log is cut back to after a burst."""
+INCREMENTAL = 2
+"""The `auto_vacuum` in which free pages can be given back when it suits."""
+FREE_PAGES = 256
+"""Pages, of 4 kB, that may stay free in the file,"""
+SHRINK_PAGES = 2048
+"""and how many are given back at a time: some 40 ms, in which nobody can commit."""
 
 
 class Database:
@@ -113,6 +119,25 @@ class Database:
                         self._connection.execute("ROLLBACK")
                 raise
 
+    def shrink(self) -> None:
+        """Give the pages that are free in the file back to the file system.
+
+        Raises:
+            StateError: the store cannot be written.
+        """
+        while True:
+            with self._lock, self._translated("write"):
+                (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+                if free <= FREE_PAGES:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                    return
+                before = free
+                # Not `execute`, which does one page: the pragma gives back one with each of its steps.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+                (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            if free >= before:  # a file of an older version that could not be rewritten
+                return
+
     def _prepare(self, failed_table: str, *, create: bool) -> None:
         connection = self._connection
         version = schema.check_version(connection, str(self.path))
@@ -130,12 +155,21 @@ class Database:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise _damaged(self.path, found)
+        self._make_shrinkable()
         if schema.up_to_date(connection, version, failed_table):
             return
         with self.transaction():
             version = schema.check_version(connection, str(self.path))  # another process may have been faster
             self.created = version == 0
             schema.migrate(connection, version, failed_table)
+
+    def _make_shrinkable(self) -> None:
+        """Have the file keep what `shrink` needs; one that is made without it is rewritten for that."""
+        (now,) = self._connection.execute("PRAGMA auto_vacuum").fetchone()
+        if now != INCREMENTAL:
+            self._connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+            with suppress(sqlite3.OperationalError):  # locked or no space: it can wait for another start
+                self._connection.execute("VACUUM")
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:

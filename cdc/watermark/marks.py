@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
-from cdc.change import Decision, Mark, Position, Progress, TableId, TablePlan
+from cdc.change import Decision, Mark, Position, Progress, Spooled, SpoolEntry, TableId, TablePlan
 from cdc.change import Held as HeldGroups
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
-from cdc.watermark import held
+from cdc.watermark import held, spool
 from cdc.watermark.database import Database
 from cdc.watermark.failed import FailedRecord, FailedRows
 from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
@@ -108,6 +108,10 @@ class BoundMarks:
         self._lease = lease
         self._clock = clock
         self._resets: dict[TableId, int] = {}
+        self._chunks: dict[TableId, int] = {}
+        """The last chunk delivered of each table: what was sent at last is not spooled any more."""
+        self._spooling: set[TableId] = set()
+        """Tables that may have a spool: the others' commits need not look."""
         with database.transaction() as connection:
             ((self._epoch,),) = connection.execute(_NEXT_EPOCH, (lease.source,)).fetchall()
 
@@ -186,10 +190,62 @@ class BoundMarks:
             if decision.failed:
                 self._failed.add(connection, self._lease.source, table, decision.failed, now)
             held.store(connection, self._lease.source, table, decision.holding, now)
+            if decision.chunk is not None and table in self._spooling:
+                spool.remove(connection, self._lease.source, table, decision.chunk)
+            if decision.chunk is not None:  # within the transaction's lock: `append` looks at it there
+                self._chunks[table] = decision.chunk
 
     def held(self, table: TableId) -> HeldGroups:
         """The table's rows that wait for their group to be complete, as they were committed. [F8]"""
         return held.load(self._database, self._lease.source, table)
+
+    def spooled(self, table: TableId) -> Spooled:
+        """What was read of the table while the target was away, and is not delivered. [R4]"""
+        found = spool.load(self._database, self._lease.source, table)
+        if found.chunks:
+            self._spooling.add(table)
+        return replace(found, next_chunk=max(found.next_chunk, self._chunks.get(table, 0) + 1))
+
+    def chunk(self, table: TableId, number: int) -> tuple[SpoolEntry, ...]:
+        """The entries of one chunk; one that is damaged has no payload."""
+        return spool.entries(self._database, self._lease.source, table, number)
+
+    def append(self, table: TableId, entries: Sequence[SpoolEntry]) -> None:
+        """Store `entries` durably at the end of the table's spool; those delivered meanwhile are left out.
+
+        Raises:
+            StateError: nothing of it was stored. The meaning is retry where loading the table again, or space
+                on the disk, is all that is needed.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            stored = _table(connection, self._lease.source, table)
+            if stored.resets != self._resets.get(table, stored.resets):
+                raise _reset_meanwhile(table)
+            delivered = self._chunks.get(table, 0)
+            self._spooling.add(table)
+            spool.append(
+                connection, self._lease.source, table, (each for each in entries if each.chunk > delivered)
+            )
+
+    def discard(self, table: TableId, ids: Sequence[int]) -> None:
+        """Forget entries of the spool. The rest of it moves the mark no more: what they held is to be read
+        again, from the stored mark on.
+
+        Raises:
+            StateError: nothing of it was stored.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            spool.discard(connection, self._lease.source, table, ids)
+
+    def shrink(self) -> None:
+        """Give the room of a spool that was delivered back to the file system.
+
+        Raises:
+            StateError: the store cannot be written.
+        """
+        self._database.shrink()
 
     def due(self, table: TableId, limit: int) -> Sequence[FailedRecord]:
         """Failed rows of this table whose next attempt is due, the longest due first."""
@@ -215,6 +271,7 @@ class BoundMarks:
         with self._database.transaction() as connection:
             self._fence(connection)
             connection.execute(_RESTART, (self._lease.source, table.schema, table.name))
+            spool.unmark(connection, self._lease.source, table)
 
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.

@@ -120,6 +120,7 @@ _TABLES = (
     "held_rows",
     "delivered_groups",
     "broken_tables",
+    "spool",
 )
 
 

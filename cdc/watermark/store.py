@@ -15,6 +15,7 @@ from typing import Any, Self
 from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
 from cdc.errors import StateError
+from cdc.watermark import spool
 from cdc.watermark.breaks import Breaks
 from cdc.watermark.database import Database, Mode
 from cdc.watermark.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
@@ -36,6 +37,8 @@ class TableRecord:
     bytes: int
     batches: int
     failed_rows: int
+    spooled_rows: int
+    """Read, and not delivered yet."""
     position: Position | None
     schema_version: str | None
     updated_at: float
@@ -125,6 +128,9 @@ class Store:
                     for table, mark in marks.items()
                 ],
             )
+            # Kept, for some of it may be gone from the source; but the table is read from its new mark.
+            for table in marks:
+                spool.unmark(connection, source, table)
 
     def salvage(self, damaged: Path) -> int:
         """Take over the failed rows that can still be read in a damaged store. Returns how many."""
@@ -232,7 +238,8 @@ def check_mark(record: TableRecord, mark: Mark) -> Mark:
 
 
 def _record(row: tuple[Any, ...]) -> TableRecord:
-    source, schema, name, mark, columns, rows, bytes_, batches, failed, position, version, updated = row
+    source, schema, name, mark, columns, rows, bytes_, batches, failed, *rest = row
+    spooled, position, version, updated = rest
     return TableRecord(
         source=source,
         table=TableId(schema, name),
@@ -242,6 +249,7 @@ def _record(row: tuple[Any, ...]) -> TableRecord:
         bytes=bytes_,
         batches=batches,
         failed_rows=failed,
+        spooled_rows=spooled,
         position=None if position is None else Position.parse(position),
         schema_version=version,
         updated_at=updated,
@@ -258,6 +266,8 @@ _TABLES = """
     SELECT source, schema_name, table_name, mark, columns, rows, bytes, batches,
            (SELECT count(*) FROM failed_rows f
             WHERE f.source = t.source AND f.schema_name = t.schema_name AND f.table_name = t.table_name),
+           (SELECT coalesce(sum(s.rows), 0) FROM spool s
+            WHERE s.source = t.source AND s.schema_name = t.schema_name AND s.table_name = t.table_name),
            position, schema_version, updated_at
     FROM tables t ORDER BY source, schema_name, table_name
 """

@@ -20,13 +20,16 @@ from cdc.change import (
     Mark,
     Position,
     Progress,
+    SpoolChunk,
+    Spooled,
+    SpoolEntry,
     TableId,
     TablePlan,
     TableSchema,
 )
 from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.replicator.admitted import Early, Waiting
-from cdc.replicator.ports import Delivered
+from cdc.replicator.ports import Delivered, Spooling
 
 PLAN = TablePlan(
     table=TableId("main", "trades"),
@@ -86,7 +89,9 @@ class MemorySource:
         with self._changed:
             return Position(1, self._commits)
 
-    def open(self, plan: TablePlan, since: Position | None = None) -> MemoryReader:
+    def open(
+        self, plan: TablePlan, since: Position | None = None, digests: bytes | None = None
+    ) -> MemoryReader:
         self.opened += 1
         if (error := self.open_error(plan)) is not None:
             raise error
@@ -127,6 +132,14 @@ class MemoryReader:
     def rows_behind(self, after: Mark | None) -> int:
         past = int(after.watermark) if after else 0
         return sum(seq > past for seq in self._source.rows(self._plan.table))
+
+    def owed(self) -> bytes | None:
+        return None
+
+    def learnt(self) -> bytes | None:
+        return None
+
+    learning = False
 
     def close(self) -> None: ...
 
@@ -203,6 +216,16 @@ class MemoryMarks:
     lease_error: LeaseHeld | None = None
     restarted: list[TableId] = field(default_factory=list)
     hastened: list[TableId] = field(default_factory=list)
+    entries: list[tuple[TableId, SpoolEntry]] = field(default_factory=list)
+    """The spool, and"""
+    refuse_append: Callable[[], CdcError | None] = lambda: None
+    """what is said to more of it."""
+    delivered_chunks: dict[TableId, int] = field(default_factory=dict)
+    discarded: list[int] = field(default_factory=list)
+    appends: int = 0
+    shrunk: int = 0
+    _ids: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock)
     due_rows: dict[int, FailedRow] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
 
@@ -211,6 +234,8 @@ class MemoryMarks:
     def check_lease(self) -> None:
         if self.lease_error is not None:
             raise self.lease_error
+
+    def remember(self, table: TableId, digests: bytes) -> None: ...
 
     def restart(self, table: TableId) -> None:
         self.restarted.append(table)
@@ -231,7 +256,12 @@ class MemoryMarks:
         decisions = [each for each in self.decisions if each.table == table]
         marks = [each.mark for each in decisions if each.mark is not None]
         version = decisions[-1].schema_version if decisions else None
-        return Progress(mark=marks[-1] if marks else None, schema_version=version)
+        positions = [each.position for each in decisions if each.position is not None]
+        return Progress(
+            mark=marks[-1] if marks else None,
+            position=positions[-1] if positions else None,
+            schema_version=version,
+        )
 
     def held(self, table: TableId) -> Held:
         rows: list[HeldRows] = []
@@ -246,9 +276,60 @@ class MemoryMarks:
         return Held(tuple(rows), tuple(delivered.items()))
 
     def commit(self, decision: Decision) -> None:
-        if (error := self.refuse(decision)) is not None:
-            raise error
-        self.decisions.append(decision)
+        with self.lock:
+            if (error := self.refuse(decision)) is not None:
+                raise error
+            self.decisions.append(decision)
+            if decision.chunk is not None:
+                self.delivered_chunks[decision.table] = decision.chunk
+                self.entries = [
+                    each
+                    for each in self.entries
+                    if (each[0], each[1].chunk) != (decision.table, decision.chunk)
+                ]
+
+    def spooled(self, table: TableId) -> Spooled:
+        with self.lock:
+            found = [entry for each, entry in self.entries if each == table]
+        chunks: dict[int, SpoolChunk] = {}
+        for entry in found:
+            known = chunks.get(entry.chunk) or SpoolChunk(entry.chunk, 0, 0, entry.at, entry.schema_version)
+            nbytes = known.bytes + len(entry.payload or b"")
+            chunks[entry.chunk] = replace(known, rows=known.rows + entry.rows, bytes=nbytes)
+        marks = [each.mark for each in found if each.mark is not None]
+        positions = [each.position for each in found if each.position is not None]
+        last = max([*chunks, self.delivered_chunks.get(table, 0)])
+        return Spooled(
+            tuple(chunks.values()),
+            marks[-1] if marks else None,
+            positions[-1] if positions else None,
+            last + 1,
+        )
+
+    def chunk(self, table: TableId, number: int) -> list[SpoolEntry]:
+        return [entry for each, entry in self.entries if (each, entry.chunk) == (table, number)]
+
+    def append(self, table: TableId, entries: Sequence[SpoolEntry]) -> None:
+        with self.lock:
+            if (spool_error := self.refuse_append()) is not None:
+                raise spool_error
+            delivered = self.delivered_chunks.get(table, 0)
+            for entry in entries:
+                if entry.chunk > delivered:
+                    self._ids += 1
+                    self.entries.append((table, replace(entry, id=self._ids)))
+            self.appends += 1
+
+    def discard(self, table: TableId, ids: Sequence[int]) -> None:
+        self.discarded += ids
+        kept = [(each, entry) for each, entry in self.entries if entry.id not in ids]
+        self.entries = [
+            (each, replace(entry, mark=None, position=None) if each == table else entry)
+            for each, entry in kept
+        ]
+
+    def shrink(self) -> None:
+        self.shrunk += 1
 
     def failed(self) -> list[FailedRow]:
         return [row for decision in self.decisions for row in decision.failed]
@@ -266,6 +347,15 @@ class Recorder:
 
     waiting: dict[TableId, Waiting] = field(default_factory=dict)
     early: list[Early] = field(default_factory=list)
+
+    spooling: list[Spooling] = field(default_factory=list)
+    discarded: list[tuple[int, str]] = field(default_factory=list)
+
+    def spooled(self, table: TableId, spooling: Spooling) -> None:
+        self.spooling.append(spooling)
+
+    def spool_discarded(self, table: TableId, rows: int, reason: str) -> None:
+        self.discarded.append((rows, reason))
 
     def held(self, table: TableId, waiting: Waiting) -> None:
         self.waiting[table] = waiting

@@ -139,7 +139,7 @@ def stored(config: Path) -> None:
 def test_what_was_stored_is_shown_where_no_replicator_runs(config: Path) -> None:
     stored(config)
     row = run(config).stdout.splitlines()[2]
-    assert row.split()[:4] == ["main.trades", "0", "0", "41"]
+    assert row.split()[:5] == ["main.trades", "0", "0", "0", "41"]
     (entry,) = json.loads(run(config, "--json").stdout)["stored"]
     assert (entry["table"], entry["source"], entry["watermark"], entry["rows"]) == (
         "main.trades",

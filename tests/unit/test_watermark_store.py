@@ -403,7 +403,7 @@ def test_a_missing_store_is_said_and_not_made(tmp_path: Path, mode: str) -> None
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("where", [0, 4096 + 8], ids=["header", "page"])
+@pytest.mark.parametrize("where", [0, 2 * 4096 + 8], ids=["header", "page"])
 def test_a_damaged_store_is_said_kept_aside_and_rebuilt(tmp_path: Path, where: int, clock: FakeClock) -> None:
     with open_store(tmp_path) as store:
         marks = store.bind(SOURCE, FakeLease())

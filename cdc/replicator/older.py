@@ -1,0 +1,45 @@
+"""What becomes of spooled rows that were read by another plan, of other columns? [R10]
+
+The table is read anew when its columns have changed; but some of these rows may be gone from the source by
+then, as old trades are pruned. So they are delivered as they were read, while the target has the columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cdc.change import Batch, SpoolChunk
+from cdc.errors import Meaning, TargetError
+from cdc.replicator.around import Around
+from cdc.replicator.delivery import Delivery
+from cdc.replicator.pressure import Pressure
+from cdc.replicator.spool import Spool
+
+
+def deliver_older(spool: Spool, around: Around, pressure: Pressure, generation: int) -> None:
+    """Deliver the chunks of other plans, or drop what the target does not take. Load the spool after this.
+
+    Raises:
+        Stopped, LeaseHeld, StateError: as `Delivery.deliver`.
+        TargetError: it is away.
+    """
+    for chunk in spool.older():
+        # Moves nothing: a mark of other columns may mean nothing now, and all is read again.
+        batch = replace(spool.load(chunk.number), mark=None, position=None)
+        try:
+            _deliver(batch, chunk, around, pressure, generation)
+        except TargetError as error:
+            if error.meaning is Meaning.RETRY:
+                raise
+            spool.discard(chunk.number, f"read with other columns, which the target does not take: {error}")
+        else:
+            spool.delivered([chunk.number])
+
+
+def _deliver(batch: Batch, chunk: SpoolChunk, around: Around, pressure: Pressure, generation: int) -> None:
+    target = around.target.open(batch.plan, generation)
+    try:
+        delivery = Delivery(target, around, pressure, schema_version=chunk.schema_version)
+        delivery.deliver(batch, *delivery.encode(batch), None, chunk.number)
+    finally:
+        target.close()
