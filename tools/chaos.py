@@ -119,7 +119,8 @@ def _break(chaos: Chaos, minutes: float, least: int, compare_every: int, say: Ca
 
 def _settle(chaos: Chaos, title: str) -> tuple[int, int]:
     chaos.place.redis_is_used()
-    outcome = chaos.place.rig.settle(title, max(chaos.slowest.values()), "", tables=TABLES)
+    slowest = max(chaos.slowest.values())
+    outcome = chaos.place.rig.settle(title, slowest, "", tables=TABLES, seconds=SETTLE_SECONDS)
     return outcome.lost, outcome.duplicated
 
 

@@ -4,8 +4,9 @@
 
 One request to a connection, a line of JSON: {"sql": [STATEMENT, ...], "alone": BOOL}; one answer:
 {"rows": [...]} of the last statement, or {"error": TEXT}. The statements run on a connection of their own,
-`alone` while no trade is under way: only so can a table that is traded in be altered, or a checkpoint be
-made. There is a table `events` for what trades do not do.
+`alone` while no trade is under way: only so can a table that is traded in be altered or a checkpoint be made,
+and of two transactions that change one row the trade is not the one that fails. There is a table `events` for
+what trades do not do.
 """
 
 from __future__ import annotations

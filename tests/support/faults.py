@@ -310,8 +310,9 @@ rows_per_second = 0
         message: str,
         *,
         tables: Sequence[str] = ("trades", "brokers"),
+        seconds: float = 30.0,
     ) -> Outcome:
-        """Wait until source and target are equal, and record what was seen.
+        """Wait until source and target are equal, so long at most, and record what was seen.
 
         Raises:
             AssertionError: they do not become equal.
@@ -328,7 +329,7 @@ rows_per_second = 0
 
         with self.writer_frozen():
             with suppress(AssertionError):
-                wait_until(equal, "source and target to be equal", 30.0)
+                wait_until(equal, "source and target to be equal", seconds)
             keys = {"trades": "trade_id", "brokers": "broker_id"}
             twice = before = 0
             for table in tables:

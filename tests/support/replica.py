@@ -106,7 +106,7 @@ class Replica:
     def stop(self) -> int:
         """Ask it to end, as a service manager does; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.wait()
+        return self.wait(40.0)
 
     def wait(self, seconds: float = 20.0) -> int:
         return self.process.wait(timeout=seconds)

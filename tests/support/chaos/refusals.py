@@ -56,7 +56,8 @@ def _change(place: Place) -> None:
     if found:
         place.tell_writer(
             "UPDATE trades SET quantity = quantity + 1, updated_at = stamp(epoch_ns(now())) "
-            f"WHERE trade_id IN ({keys})"
+            f"WHERE trade_id IN ({keys})",
+            alone=True,
         )
         place.rig.recover()
         # Rows that are not found were sent by then.

@@ -12,7 +12,7 @@ LARGE_BYTES = 10 << 20
 MOST_ROWS = 250_000
 """Of events: what is more is deleted by the next fault that deletes."""
 ARRIVAL_SECONDS = 60.0
-UNSEEN_SECONDS = 20.0
+UNSEEN_SECONDS = 60.0
 INSERT = (
     "INSERT INTO events SELECT (SELECT coalesce(max(id), 0) FROM events) + 1 + i, "
     "stamp(epoch_ns(now()) + i), {} FROM range({}) r(i)"
@@ -79,6 +79,7 @@ def _delete(place: Place) -> None:
         f"DELETE FROM events WHERE id % {nth} = 0 AND id > (SELECT max(id) FROM events) - 5000",
         f"DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - {MOST_ROWS}",
         f"DELETE FROM trades WHERE status = 'CANCELLED' AND seq % {nth} = 0",
+        alone=True,
     )
     try:
         _arrive(place, UNSEEN_SECONDS)
