@@ -178,7 +178,7 @@ class Delivery:
 
     def _await_permission(self, encoded: Encoded) -> None:
         """Wait for the limits and for the breaker."""
-        self._wait(self._around.limits.take(encoded.rows, encoded.nbytes))
+        self._wait(self._around.limits.take(encoded.rows))
         while (delay := self._around.breaker.delay()) > 0:
             self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
 
