@@ -44,6 +44,8 @@ def _processes(rig: Rig) -> Iterator[str]:
     for name, process in (("replicator", rig.replica.process), ("writer", rig.writer.process)):
         code = process.poll()
         yield f"{name} {process.pid} {'runs' if code is None else f'ended with {code}'}"
+        if code is not None and process.stderr is not None:
+            yield str(process.stderr.read())
     yield f"newest trade committed {rig.committed()}, arrived {rig.arrived()}"
 
 
