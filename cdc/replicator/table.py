@@ -24,8 +24,9 @@ from cdc.replicator.ports import TableReader, TargetTable
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.spool import Spool
 
-AWAY_SECONDS = 1.0
-"""The longest wait for a change while the target is away: so soon is it seen that it is back."""
+AWAY_SECONDS = 0.25
+"""The longest wait for a change while the target is away: so soon is what was read stored, and the target's
+return seen."""
 CROWDED_SECONDS = 0.25
 """The pause in reading while the process holds too much memory, after what was read is delivered."""
 BACK_SECONDS = 1.0
@@ -209,7 +210,8 @@ class TableLoop:
 
     def _pause(self, outlet: Outlet, started: float) -> None:
         """Let the time between two reads pass; what is spooled is delivered meanwhile."""
-        gap = self._pace.gap_seconds if outlet.away else self.pressure.gap(self._pace.gap_seconds)
+        busy = self._clock.monotonic() - started
+        gap = self._pace.gap_seconds if outlet.away else self.pressure.gap(self._pace.gap(busy))
         while outlet.busy and (left := started + gap - self._clock.monotonic()) > 0:
             outlet.tend(min(left, LOOK_SECONDS))
             if self._stop.is_set():
