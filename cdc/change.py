@@ -341,6 +341,10 @@ class Encoded:
     rejected: tuple[FailedRow, ...] = ()
 
 
+StoredDigests = bytes
+"""Bytes that only the reader of a table reads; `Progress` has a field of the name of their type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What the store knows of one table."""
@@ -355,6 +359,8 @@ class Progress:
     schema_version: str | None = None
     resets: int = 0
     """How often the mark was moved by hand: after it the same rows are other inserts."""
+    digests: StoredDigests | None = None
+    """What the source's reader knows the target to hold, as it gave it to be stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,19 @@ class TableReader(Protocol):
         """Rows of the newest snapshot past `after`, for the status."""
         ...
 
+    def owed(self) -> bytes | None:
+        """Digests to be stored before the batch handed out last is sent; None: there are none."""
+        ...
+
+    def learnt(self) -> bytes | None:
+        """Digests to be stored now that everything handed out is acknowledged; None: nothing is new."""
+        ...
+
+    @property
+    def learning(self) -> bool:
+        """`learnt` is to be called again soon, also if nothing is committed."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -67,11 +80,14 @@ class Source(Protocol):
         """The newest committed position, from headers alone."""
         ...
 
-    def open(self, plan: TablePlan, since: Position | None = None) -> TableReader:
+    def open(
+        self, plan: TablePlan, since: Position | None = None, digests: bytes | None = None
+    ) -> TableReader:
         """A reader of one table.
 
         Args:
             since: the last delivered batch's position, from where changes of older rows are looked for.
+            digests: what a reader of the table gave to be stored last.
         """
         ...
 
@@ -163,6 +179,14 @@ class Marks(Protocol):
 
         Raises:
             StateError: it was not stored; nothing of it was.
+        """
+        ...
+
+    def remember(self, table: TableId, digests: bytes) -> None:
+        """Store what the table's reader knows the target to hold, in one durable transaction.
+
+        Raises:
+            StateError: it was not stored.
         """
         ...
 

@@ -24,6 +24,8 @@ from cdc.replicator.ports import TableReader, TargetTable
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.spool import Spool
 
+LEARNING_SECONDS = 0.5
+"""The longest wait for a change while the reader has more to learn of what is delivered."""
 AWAY_SECONDS = 0.25
 """The longest wait for a change while the target is away: so soon is what was read stored, and the target's
 return seen."""
@@ -141,7 +143,7 @@ class TableLoop:
             failed_rows=progress.failed_rows,
         )
         position = spool.position or progress.position
-        reader = self._source.open(self._plan, position)
+        reader = self._source.open(self._plan, position, progress.digests)
         hold = self._hold()
         try:
             with (
@@ -195,6 +197,8 @@ class TableLoop:
                     self._source.wait(position, AWAY_SECONDS)
                 continue
             longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
+            if reader.learning:
+                longest = min(longest, LEARNING_SECONDS)
             self._source.wait(position, longest)
 
     def _read(self, reader: TableReader, outlet: Outlet) -> None:
@@ -205,8 +209,10 @@ class TableLoop:
             if self._around.limits.crowded:
                 outlet.settle()
                 self._rest(CROWDED_SECONDS)
+            self._remember(reader.owed(), outlet)
             outlet.take(batch)
         outlet.settle()
+        self._remember(reader.learnt(), outlet)
 
     def _pause(self, outlet: Outlet, started: float) -> None:
         """Let the time between two reads pass; what is spooled is delivered meanwhile."""
@@ -220,6 +226,11 @@ class TableLoop:
 
     def _retry(self, delivery: Delivery) -> None:
         delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
+
+    def _remember(self, digests: bytes | None, outlet: Outlet) -> None:
+        if digests is not None:
+            outlet.flush()  # they say that these rows are in the target, or will be
+            self._marks.remember(self._plan.table, digests)
 
     def _halt(self, error: CdcError) -> None:
         """Show why the table halted, and rest before it is set up again."""

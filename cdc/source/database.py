@@ -99,11 +99,14 @@ class DuckDbSource:
         """
         return self._pinner.position()
 
-    def open(self, plan: TablePlan, since: Position | None = None) -> CountedReader:
+    def open(
+        self, plan: TablePlan, since: Position | None = None, digests: bytes | None = None
+    ) -> CountedReader:
         """A reader of one table, for one thread: it follows the log where it can, else it reads snapshots.
 
         Args:
             since: the position of the last batch delivered, from where the log is followed if it is there.
+            digests: what a reader of the table gave to be stored last.
 
         Raises:
             SourceError: the plan asks for what cannot be done with its columns' types.
@@ -129,6 +132,7 @@ class DuckDbSource:
             self._events,
             self._clock,
             since=since,
+            digests=digests,
             deletes=self._deletes,
         )
         return CountedReader(tailing, self._session.calls)
@@ -220,6 +224,22 @@ class CountedReader:
         """See `SnapshotReader.rows_behind`."""
         with self._calls.call():
             return self._reader.rows_behind(after)
+
+    def owed(self) -> bytes | None:
+        """See `TailingReader.owed`; of snapshots alone nothing is known."""
+        return self._reader.owed() if isinstance(self._reader, TailingReader) else None
+
+    def learnt(self) -> bytes | None:
+        """See `TailingReader.learnt`."""
+        if not isinstance(self._reader, TailingReader):
+            return None
+        with self._calls.call():
+            return self._reader.learnt()
+
+    @property
+    def learning(self) -> bool:
+        """See `TailingReader.learning`."""
+        return isinstance(self._reader, TailingReader) and self._reader.learning
 
     def close(self) -> None:
         with self._calls.call(last=True):

@@ -10,8 +10,7 @@ Reading them costs by the file's metadata: about 0.1 s for 10 million rows of 11
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -49,6 +48,13 @@ class RowGroups:
     ends: tuple[int, ...]
     """The row id after each one's last; empty where a checkpoint left gaps, so that they are not known."""
     digests: tuple[int, ...]
+    last: int = -1
+    """Where the ends are not known, the greatest row id of a live row."""
+
+    @property
+    def end(self) -> int:
+        """The row id after every row's."""
+        return self.ends[-1] if self.ends else max(self.stored_rows, self.last + 1)
 
     def rewritten_since(self, before: RowGroups) -> list[int] | None:
         """Numbers of the row groups that `before` does not have; None where that cannot be said."""
@@ -67,9 +73,10 @@ class RowGroups:
             return False
         if self.stored_rows > before.stored_rows + logged.inserted:
             return False
-        if not before.ends:
-            return True
         known = set(self.digests)
+        if not before.ends:
+            touched = logged.inserted or len(logged.touched)
+            return bool(touched) or known.issuperset(before.digests)
         gone = {number for number, digest in enumerate(before.digests) if digest not in known}
         explained = {int(n) for n in np.unique(np.searchsorted(before.ends, logged.touched, side="right"))}
         if logged.inserted:
@@ -87,20 +94,24 @@ class RowGroups:
     def _more_than(self, before: RowGroups, logged: Logged) -> int:
         return self.live_rows - (before.live_rows + logged.inserted - logged.deleted)
 
-    def may_lack_rows_of(self, before: RowGroups) -> bool:
-        """Whether rows may have been deleted since `before`, where no log tells: as far as the counts of
+    def may_lack_rows_of(self, before: RowGroups, logged: Logged | None = None) -> bool:
+        """Whether rows may have been deleted since `before`, besides those `logged`: as far as the counts of
         stored and of dead rows show it."""
         dead, dead_before = self.stored_rows - self.live_rows, before.stored_rows - before.live_rows
-        return dead != dead_before or self.stored_rows < before.stored_rows
+        known = 0 if logged is None else logged.deleted
+        return dead != dead_before + known or self.stored_rows < before.stored_rows
+
+    def unmoved_since(self, before: RowGroups) -> list[tuple[int, int]]:
+        """The row ids of the row groups that `before` has too, with the same row ids."""
+        if not (self.ends and before.ends):
+            return []
+        known = {(digest, before.row_ids(number)) for number, digest in enumerate(before.digests)}
+        spans = ((digest, self.row_ids(number)) for number, digest in enumerate(self.digests))
+        return [span for digest, span in spans if (digest, span) in known]
 
     def row_ids(self, number: int) -> tuple[int, int]:
         """The first row id of a row group, and the one after its last."""
         return (self.ends[number - 1] if number else 0), self.ends[number]
-
-    def without(self, numbers: Iterable[int]) -> RowGroups:
-        """These, but with some of them taken for changed at the next comparison."""
-        taken = set(numbers)
-        return replace(self, digests=tuple(-1 if n in taken else d for n, d in enumerate(self.digests)))
 
 
 def read_groups(cursor: duckdb.DuckDBPyConnection, base: Base) -> RowGroups:
@@ -127,4 +138,5 @@ def read_groups(cursor: duckdb.DuckDBPyConnection, base: Base) -> RowGroups:
         live,
         tuple(ends) if known else (),
         tuple(int(digest) for _, digest in found),
+        -1 if beyond is None else int(beyond),
     )

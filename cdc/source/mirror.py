@@ -50,6 +50,8 @@ class Changes:
     removed: str | None
     """The rows deleted, as they stood, and rows whose key was changed, before that; unless the key is among
     `changed`. Those that the round inserted itself are among them, for a snapshot may have shown them."""
+    touched: RowIds | None = None
+    """The row ids updated and deleted, ascending."""
 
 
 class Mirror:
@@ -147,10 +149,12 @@ class Mirror:
             if touched[-1] >= first_new:
                 changed += f" WHERE NOT ({self._among('touched', touched, f'{first_new} + rowid')})"
         if not decoded.deletes and not rekeyed:
-            return Changes(f"({changed})", None)
+            return Changes(f"({changed})", None, touched)
         same = " AND ".join(f"gone.{name} IS NOT DISTINCT FROM here.{name}" for name in self._key)
         return Changes(
-            f"({changed})", f"(SELECT {self._all} FROM removed gone ANTI JOIN ({changed}) here ON {same})"
+            f"({changed})",
+            f"(SELECT {self._all} FROM removed gone ANTI JOIN ({changed}) here ON {same})",
+            touched,
         )
 
     def _end(self) -> int:

@@ -162,7 +162,7 @@ class SnapshotReader:
             SourceError: as `read`.
         """
         complete, self._complete_at = self._complete_at, None
-        low = None if everything else self._low(standing.mark)
+        low = None if everything else self.low(standing.mark)
         self._window.sweep(low, self._connection)
         in_pieces = everything or not self._followed
         while True:
@@ -192,7 +192,7 @@ class SnapshotReader:
             SnapshotSuperseded: another checkpoint came.
             SourceError: as `read`.
         """
-        low = self._low(before)
+        low = self.low(before)
         if low is None:
             return standing
         with self._snapshots.take() as snapshot:
@@ -247,7 +247,8 @@ class SnapshotReader:
         self._unacknowledged.clear()
         self._connection.close()
 
-    def _low(self, mark: Mark | None) -> str | None:
+    def low(self, mark: Mark | None) -> str | None:
+        """The least watermark that `past` reads from `mark` on; None: it reads all."""
         return None if mark is None else self._marking.low(mark.watermark, self._connection)
 
     def _pieces(
@@ -257,7 +258,7 @@ class SnapshotReader:
         places = self._snapshots.run(lambda snapshot: cut(snapshot, self._plan, low, self._piece_rows))
         if not places:
             return low, standing
-        end = self._low(places[-1])
+        end = self.low(places[-1])
         done, width = 0, _FIRST_PIECES
         rest = _Rest()
         while done < len(places):

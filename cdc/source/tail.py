@@ -21,8 +21,8 @@ from cdc.source import frames
 from cdc.source.base import Base
 from cdc.source.follow import Commits, LogFollower, NotFollowable
 from cdc.source.frames import NotUnderstood
-from cdc.source.groups import RowGroups, read_groups
-from cdc.source.mirror import Changes, Mirror
+from cdc.source.groups import Logged, RowGroups, read_groups
+from cdc.source.mirror import Changes, Mirror, RowIds
 from cdc.source.pin import Pinner
 from cdc.source.session import FATAL, READ_ERRORS, Session
 from cdc.source.snapshot import Stream
@@ -112,6 +112,8 @@ class Round:
     """A checkpoint came before: compare with a snapshot, for a commit may have bypassed the log."""
     unread: bool = False
     """Commits of a log before may have gone unseen."""
+    touched: RowIds | None = None
+    """The row ids updated and deleted, ascending."""
 
 
 class Tail:
@@ -145,6 +147,8 @@ class Tail:
         """Rows that it does not explain the deletion of."""
         self.appeared = 0
         """Rows that it does not explain the insertion of."""
+        self.logged: Logged | None = None
+        """What it did; None: it was not followed from its beginning on."""
         self.cursor = session.cursor()
         self._generation = session.generation
         try:
@@ -158,8 +162,21 @@ class Tail:
         """Everything up to here was handed out."""
         return self._follower.position
 
-    def start(self, since: Position | None) -> bool:
-        """Go on from `since` if its log is still there, else from here; answers whether it was.
+    @property
+    def base(self) -> Base:
+        """The file as the checkpoint before the present log left it."""
+        assert self._mirror is not None, "start() came first"
+        return self._mirror.base
+
+    @property
+    def touched(self) -> RowIds:
+        """Row ids of stored rows that the present log has updated or deleted so far."""
+        assert self._mirror is not None, "start() came first"
+        return self._mirror.logged().touched
+
+    def start(self, since: Position | None, *, whole_log: bool = False) -> bool:
+        """Go on from `since` if its log is still there, else from here, or from the beginning of the
+        `whole_log`; answers whether it was.
 
         What was committed before is for a snapshot to read, after this.
 
@@ -170,7 +187,8 @@ class Tail:
         newest = self._pinner.position()
         resumed = since is not None and since.iteration == newest.iteration and since <= newest
         with self._losing():
-            commits = self._follower.start(since if resumed and since is not None else newest)
+            place = Position(newest.iteration, 0) if whole_log else newest
+            commits = self._follower.start(since if resumed and since is not None else place)
             self._begin(commits.position)
             for _ in self._apply(commits):
                 pass
@@ -245,7 +263,9 @@ class Tail:
             RoundView(commits.position, self.cursor, rows) if rows is not None else None
             for rows in (changes.changed, changes.removed)
         )
-        return Round(commits.position, changed, removed, commits.checkpointed, commits.unread)
+        return Round(
+            commits.position, changed, removed, commits.checkpointed, commits.unread, changes.touched
+        )
 
     def _of_this_table(self, payloads: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
         """The payload that puts this table in use, and its row changes among `payloads`.
@@ -296,7 +316,7 @@ class Tail:
             self._mirror = Mirror(self.cursor, self._twin, self._columns, self._key, base)
         else:
             if before is not None:
-                logged = mirror.logged()
+                logged = self.logged = mirror.logged()
                 self.explained = self.groups.explained_by(before, logged)
                 self.vanished = self.groups.vanished(before, logged)
                 self.appeared = self.groups.appeared(before, logged)

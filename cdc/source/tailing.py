@@ -5,10 +5,10 @@ finds. So nothing can fall between the two; what both find is delivered once, kn
 snapshot is read at first, after each checkpoint (a commit may have bypassed the log), and whenever the tail
 is lost. While there is no tail, every read is a snapshot's.
 
-A snapshot past the mark does not show updates of older rows. Where the tail may have missed some, the row
-groups that the next checkpoint wrote anew are handed out again; a small table whole, where several
-checkpoints came and went, as while nothing runs. What remains is said to be broken: large tables then, and
-deletions that the log did not show; `cdc verify` mends those.
+A snapshot past the mark does not show updates of older rows. Where the tail may have missed some, rows are
+handed out again: of a single checkpoint those of the row groups that it wrote anew, and where several came
+and went, as while nothing runs, those that are not known to be in the target as they are (see `again`). What
+remains is said to be broken: deletions that the log did not show.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import replace
 from cdc.change import Batch, BatchLimits, Mark, Position, TableId
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
+from cdc.source.again import Again
 from cdc.source.events import SourceEvents
 from cdc.source.gap import Gap
 from cdc.source.groups import RowGroups
@@ -27,11 +28,8 @@ from cdc.source.reader import SnapshotReader, Standing
 from cdc.source.session import FATAL
 from cdc.source.tail import Lost, Round, Tail
 
-_MOST_ROWS_AGAIN = 1_000_000
-"""Rows of a table that is handed out whole when it cannot be said what changed: about a second's delivery."""
-
-
 _UNREAD = "a log, or the end of one, may have come and gone between two reads"
+_LACKING = "rows may have been deleted while the log was not followed"
 _LATE = "updates and deletions of rows before the mark are not seen before the writer's next checkpoint"
 
 
@@ -48,12 +46,14 @@ class TailingReader:
         clock: Clock,
         *,
         since: Position | None,
+        digests: bytes | None,
         deletes: bool,
     ) -> None:
         """
         Args:
             make_tail: a new tail of the table, not started; may raise Lost.
             since: the position of the last batch delivered, for the tail to go on from.
+            digests: what `owed` or `learnt` of the reader before gave last.
             deletes: hand out deleted rows too.
         """
         self._table = table
@@ -69,8 +69,8 @@ class TailingReader:
         """The checkpoint whose log cannot be followed; a tail is tried again after the next one."""
         self._told = ""
         """Why there is no tail, as was told."""
-        self._warned = False
-        """It was told that updates may be seen late."""
+        self._warned_in: int | None = None
+        """The checkpoint since which it was told that updates may be seen late, or not at all."""
         self._snapshot_due = True
         self._recreated = False
         """The table was dropped and created again: what it holds was not there before."""
@@ -78,10 +78,15 @@ class TailingReader:
         """The tail's next rounds may hold what a snapshot has handed out already."""
         self._groups: RowGroups | None = None
         """The row groups of the last checkpoint that everything is handed out of, but for `_unseen`."""
+        self._read_whole = False
+        """The last read came to its end with a tail."""
         self._unseen = False
         """Updates or deletions since that checkpoint may not have been handed out."""
-        self._again: list[int] = []
-        """Numbers of the row groups that are to be handed out again for that."""
+        self._again = Again(reader, clock, digests)
+        self._shown = Position(0, 0)
+        """How far rows that were handed out again may have been read."""
+        self._mark: Mark | None = None
+        """Where the last read ended."""
         self._inserted_from: int | None = None
         """The row id of the first row that is in the log, and not among its frames."""
         self._gap = Gap(reader.key, lambda rows: events.tail_gap(table, rows))
@@ -98,6 +103,7 @@ class TailingReader:
             SourceError: the source cannot be read, or its table no longer matches the plan.
         """
         self._reader.begin()
+        self._read_whole = False
         standing = Standing(after, limits, self._clock.monotonic())
         if not self._snapshot_due:
             standing = yield from self._rounds(standing, moving=True)
@@ -112,10 +118,38 @@ class TailingReader:
                 return
             standing = yield from self._rounds(standing, moving=True)
         self._gap.end()
+        self._read_whole, self._mark = True, standing.mark
 
     def acknowledged(self, batch: Batch) -> None:
         """See `SnapshotReader.acknowledged`."""
         self._reader.acknowledged(batch)
+
+    def owed(self) -> bytes | None:
+        """What must be stored before the batch handed out last is sent; see `digests`."""
+        return self._again.owed()
+
+    def learnt(self) -> bytes | None:
+        """What may be stored now that everything handed out is acknowledged."""
+        tail, groups, read_to = self._tail, self._groups, self._reader.complete_at
+        whole = self._read_whole and not (self._unseen or self._snapshot_due or self._again.suspicious)
+        if not whole or tail is None or groups is None or read_to is None:
+            return self._again.owed()
+        if tail.position < max(read_to, self._shown):
+            return self._again.owed()
+        if tail.base.iteration != groups.iteration:
+            return self._again.owed()
+        try:
+            return self._again.learnt(tail, self._mark)
+        except SnapshotSuperseded:
+            return self._again.owed()  # the checkpoint is met by the next read
+        except FATAL as error:
+            self._lose(tail.failed(error))
+            return self._again.owed()
+
+    @property
+    def learning(self) -> bool:
+        """`learnt` is to be called again soon, also if nothing is committed."""
+        return self._tail is not None and self._read_whole and self._again.learning
 
     def rows_behind(self, after: Mark | None) -> int:
         """See `SnapshotReader.rows_behind`."""
@@ -143,24 +177,30 @@ class TailingReader:
         return standing
 
     def _rewritten(self, before: Mark | None, standing: Standing) -> Generator[Batch, None, Standing]:
-        """The row groups in which changes went unseen, handed out again as far as the snapshot past the mark
-        `before` did not show them."""
+        """The rows of which changes may have gone unseen, as far as the snapshot past the mark `before` did
+        not show them. Between them the tail goes on, until it meets a checkpoint."""
         groups = self._groups
         first, self._inserted_from = self._inserted_from, None
+        if groups is None:
+            return standing
         try:
-            if first is not None and groups is not None:
+            if first is not None:
                 standing = yield from self._reader.between(first, 1 << 62, groups.iteration, before, standing)
-                first = None
-            while self._again and groups is not None:
-                standing = yield from self._reader.between(
-                    *groups.row_ids(self._again[0]), groups.iteration, before, standing
-                )
-                self._again.pop(0)
+            while (tail := self._tail) is not None and groups is self._groups:
+                try:
+                    spans = self._again.take(tail, before)
+                except FATAL as error:
+                    self._lose(tail.failed(error))
+                    break
+                if spans is None:
+                    break
+                for span in spans:
+                    standing = yield from self._reader.between(*span, groups.iteration, before, standing)
+                self._again.handed_out()
+                self._shown = self._pinner.position()
+                standing = yield from self._rounds(standing, moving=True)
         except SnapshotSuperseded:
-            if groups is not None:
-                left = self._again if first is None else range(len(groups.digests))
-                self._groups, self._unseen = groups.without(left), True
-            self._again.clear()
+            pass  # what is left stays suspect until the next checkpoint is met
         return standing
 
     def _rounds(self, standing: Standing, *, moving: bool) -> Generator[Batch, None, Standing]:
@@ -175,6 +215,8 @@ class TailingReader:
                 if found.checkpointed:
                     self._compare_after(found, self._tail)
                     self._checkpointed(self._tail)
+                if found.touched is not None:
+                    self._again.touched(found.touched)
                 known = self._overlaps
                 for view, removed in views:
                     if self._deletes or not removed:
@@ -196,39 +238,40 @@ class TailingReader:
 
     def _checkpointed(self, tail: Tail) -> None:
         """A tail stands on a new checkpoint: find out what came into it and was not handed out."""
+        before, self._groups = self._groups, tail.groups
+        groups, logged = tail.groups, None if self._unseen else tail.logged
+        assert groups is not None, "it has been started"
+        unseen = self._unseen or not tail.explained
         if tail.vanished and self._deletes:
             self._events.tail_broken(self._table, f"{tail.vanished} rows were deleted without the log")
-        before, self._groups = self._groups, tail.groups
-        if (
-            self._unseen
-            and self._deletes
-            and (before is None or tail.groups is None or tail.groups.may_lack_rows_of(before))
-        ):
-            self._events.tail_broken(self._table, "rows may have been deleted while the log was not followed")
-        if (self._unseen or not tail.explained) and tail.groups is not None:
-            again = tail.groups.rewritten_since(before) if before is not None else None
-            if again is None and tail.groups.stored_rows <= _MOST_ROWS_AGAIN:
-                again, self._inserted_from = [], 0
-            if again is None:
-                self._events.tail_broken(self._table, "checkpoints came while the log was not followed")
-            self._again = again or []
+        elif unseen and self._deletes and (before is None or groups.may_lack_rows_of(before, logged)):
+            self._events.tail_broken(self._table, _LACKING)
+        self._again.checkpointed(groups, before, logged, unseen=unseen)
         self._unseen = False
 
     def _start_tail(self) -> None:
         iteration = self._pinner.position().iteration
         if self._refused_in == iteration:
             return
+        later = self._groups is not None and iteration > self._groups.iteration
         try:
             self._tail = self._make_tail()
-            resumed = self._tail.start(self._since)
+            since = self._again.resume_from(self._since)
+            resumed = self._tail.start(since, whole_log=later or self._since is not None)
         except Lost as lost:
             self._lose(lost)
             return
+        groups = self._tail.groups
+        assert groups is not None, "it has been started"
         if self._groups is None:
-            self._unseen = self._since is not None and not resumed
+            self._groups = groups
+            unseen = self._again.restarted(groups, self._since, resumed=resumed)
+            if unseen and self._deletes and groups.stored_rows:
+                self._events.tail_broken(self._table, _LACKING)
+            self._unseen = False
+        elif groups.iteration > self._groups.iteration:
             self._checkpointed(self._tail)
-        elif self._tail.groups is not None and self._tail.groups.iteration > self._groups.iteration:
-            self._checkpointed(self._tail)
+        self._again.touched(self._tail.touched)
         self._told = ""
         self._since = None
         self._refused_in = None
@@ -239,14 +282,17 @@ class TailingReader:
         if str(lost) != self._told:  # a log that never can be followed is worth one event
             self._events.tail_lost(self._table, str(lost))
             self._told = str(lost)
-        if not (lost.passing or self._warned or self._reader.updates_move_the_mark):
-            self._warned = True
+        iteration = self._pinner.position().iteration
+        warned = self._warned_in == iteration
+        if not (lost.passing or warned or self._reader.updates_move_the_mark):
+            self._warned_in = iteration
             self._events.tail_broken(self._table, f"{_LATE}: {lost}")
-        self._refused_in = None if lost.passing else self._pinner.position().iteration
+        self._refused_in = None if lost.passing else iteration
         self._snapshot_due = True
         self._unseen = True
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated
+        self._again.lost(recreated=lost.recreated)
         self._gap.broken()
         self._drop_tail()
 

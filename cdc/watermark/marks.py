@@ -16,6 +16,7 @@ from cdc.change import Decision, Mark, Position, Progress, Spooled, SpoolEntry, 
 from cdc.change import Held as HeldGroups
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.watermark import digests as delivered_digests
 from cdc.watermark import held, spool
 from cdc.watermark.database import Database
 from cdc.watermark.failed import FailedRecord, FailedRows
@@ -143,6 +144,7 @@ class BoundMarks:
             stored = _table(connection, self._lease.source, table)
             values = (self._lease.source, table.schema, table.name)
             ((failed,),) = connection.execute(_COUNT_FAILED, values).fetchall()
+            digests = delivered_digests.load(connection, self._lease.source, table)
         self._resets[table] = stored.resets
         return Progress(
             mark=stored.mark,
@@ -153,6 +155,7 @@ class BoundMarks:
             failed_rows=failed,
             schema_version=stored.schema_version,
             resets=stored.resets,
+            digests=digests,
         )
 
     def commit(self, decision: Decision) -> None:
@@ -194,6 +197,19 @@ class BoundMarks:
                 spool.remove(connection, self._lease.source, table, decision.chunk)
             if decision.chunk is not None:  # within the transaction's lock: `append` looks at it there
                 self._chunks[table] = decision.chunk
+
+    def remember(self, table: TableId, digests: bytes) -> None:
+        """Store what the table's reader knows the target to hold, in place of what it knew before.
+
+        Raises:
+            StateError: it was not stored. The meaning is retry where the mark was reset meanwhile.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            stored = _table(connection, self._lease.source, table)
+            if stored.resets != self._resets.get(table, stored.resets):
+                raise _reset_meanwhile(table)
+            delivered_digests.store(connection, self._lease.source, table, digests)
 
     def held(self, table: TableId) -> HeldGroups:
         """The table's rows that wait for their group to be complete, as they were committed. [F8]"""
@@ -238,6 +254,7 @@ class BoundMarks:
         with self._database.transaction() as connection:
             self._fence(connection)
             spool.discard(connection, self._lease.source, table, ids)
+            delivered_digests.drop(connection, self._lease.source, table)
 
     def shrink(self) -> None:
         """Give the room of a spool that was delivered back to the file system.
@@ -272,6 +289,7 @@ class BoundMarks:
             self._fence(connection)
             connection.execute(_RESTART, (self._lease.source, table.schema, table.name))
             spool.unmark(connection, self._lease.source, table)
+            delivered_digests.drop(connection, self._lease.source, table)
 
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.

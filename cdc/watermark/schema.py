@@ -108,6 +108,36 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    (
+        """
+        CREATE TABLE delivered_digests (  -- what a table's reader knows the target to hold
+            source TEXT NOT NULL,
+            schema_name TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            digests BLOB NOT NULL,
+            PRIMARY KEY (source, schema_name, table_name)
+        ) STRICT
+        """,
+    ),
+    (
+        """
+        CREATE TABLE spool (              -- read while the target was away, and not delivered yet
+            id INTEGER PRIMARY KEY,
+            source TEXT NOT NULL,
+            schema_name TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            chunk INTEGER NOT NULL,       -- entries of one chunk are delivered as one batch
+            rows INTEGER NOT NULL,
+            mark TEXT,
+            position TEXT,
+            schema_version TEXT NOT NULL,
+            at REAL NOT NULL,             -- when the oldest of the changes was noticed
+            digest BLOB NOT NULL,         -- of the payload
+            payload BLOB NOT NULL         -- Arrow IPC stream; last, so that the others are read without it
+        ) STRICT
+        """,
+        "CREATE INDEX spool_chunk ON spool (source, schema_name, table_name, chunk)",
+    ),
 )
 
 VERSION = len(MIGRATIONS)
@@ -121,6 +151,7 @@ _TABLES = (
     "delivered_groups",
     "broken_tables",
     "spool",
+    "delivered_digests",
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
 from cdc.errors import StateError
-from cdc.watermark import spool
+from cdc.watermark import digests, spool
 from cdc.watermark.breaks import Breaks
 from cdc.watermark.database import Database, Mode
 from cdc.watermark.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
@@ -131,6 +131,7 @@ class Store:
             # Kept, for some of it may be gone from the source; but the table is read from its new mark.
             for table in marks:
                 spool.unmark(connection, source, table)
+                digests.drop(connection, source, table)
 
     def salvage(self, damaged: Path) -> int:
         """Take over the failed rows that can still be read in a damaged store. Returns how many."""

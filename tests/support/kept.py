@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import duckdb
 
@@ -12,6 +13,7 @@ from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan
 from cdc.replicator.ports import TableReader
 from cdc.source import DuckDbSource
 from tests.support.sources import LIMITS
+from tests.support.waiting import wait_until
 from tests.support.writers import Writer
 
 IN_FLIGHT = 2
@@ -55,6 +57,10 @@ class Kept:
         self.mark: Mark | None = None
         self.position: Position | None = None
         self.handed_out = 0
+        self.keeping = True
+        """Whether rows are kept, or counted only: a million of them take a minute."""
+        self.digests: bytes | None = None
+        """What the reader gave to be stored, as it would be found after a crash."""
         self.reader: TableReader = source.open(plan)
 
     @property
@@ -66,28 +72,70 @@ class Kept:
         flying: deque[Batch] = deque()
         before = self.handed_out
         for batch in self.reader.read(self.mark, limits):
+            self.store(self.reader.owed())
             flying.append(batch)
             if len(flying) > IN_FLIGHT:
                 self.take(flying.popleft())
         while flying:
             self.take(flying.popleft())
+        self.store(self.reader.learnt())
         return self.handed_out - before
+
+    def learn(self) -> None:
+        """Let the reader learn all there is to know of what was handed out."""
+
+        def learnt() -> bool:
+            self.store(self.reader.learnt())
+            return not self.reader.learning
+
+        wait_until(learnt, "everything to be learnt", 60.0)
+
+    def crash(self, source: DuckDbSource, sent: int, committed: int, limits: BatchLimits = LIMITS) -> int:
+        """Read until so many batches are in the target and stored as delivered, or all are; then go on as
+        after kill -9. Answers how many batches there were."""
+        batches = cast("Generator[Batch]", self.reader.read(self.mark, limits))
+        flying: deque[Batch] = deque()
+        number = 0
+        while number < sent and (batch := next(batches, None)) is not None:
+            self.store(self.reader.owed())
+            self.keep(batch)
+            flying.append(batch)
+            number += 1
+            if number <= committed:
+                self.commit(flying.popleft())
+        batches.close()
+        self.reopen(source)
+        return number
 
     def reopen(self, source: DuckDbSource, since: Position | None = None) -> None:
         """Go on with a new reader, as after a restart: from the last batch's position, or from `since`."""
         self.reader.close()
-        self.reader = source.open(self._plan, since or self.position)
+        self.reader = source.open(self._plan, since or self.position, self.digests)
+
+    def store(self, digests: bytes | None) -> None:
+        """Store what the reader gave, if it gave anything."""
+        self.digests = digests or self.digests
 
     def take(self, batch: Batch) -> None:
         """Acknowledge `batch`, and keep its rows."""
+        self.keep(batch)
+        self.commit(batch)
+
+    def commit(self, batch: Batch) -> None:
+        """Store that `batch` is delivered."""
         self.reader.acknowledged(batch)
         self.mark, self.position = batch.mark or self.mark, batch.position
+
+    def keep(self, batch: Batch) -> None:
+        """Keep the rows of `batch`, as the target does."""
+        self.handed_out += len(batch)
+        if not self.keeping:
+            return
         removed = [False] * len(batch) if batch.deleted is None else batch.deleted.to_pylist()
         for row, version, gone in zip(_texts(batch), batch.versions.to_pylist(), removed, strict=True):
             key = tuple(row[self._plan.column_names.index(name)] for name in self._plan.key)
             if version >= self._versions.get(key, 0):
                 self._versions[key], self._rows[key] = version, None if gone else row
-        self.handed_out += len(batch)
 
 
 def written(writer: Writer, table: str, columns: Sequence[str] = ("*",)) -> set[Row]:

@@ -67,7 +67,3 @@ def test_rows_may_be_lacking_when_more_are_dead_or_fewer_are_stored() -> None:
     assert not after(stored_rows=40, live_rows=40).may_lack_rows_of(BEFORE)
     assert after(live_rows=29).may_lack_rows_of(BEFORE)
     assert after(stored_rows=20, live_rows=20).may_lack_rows_of(BEFORE)
-
-
-def test_groups_left_out_are_taken_for_changed_at_the_next_checkpoint() -> None:
-    assert after().rewritten_since(BEFORE.without([2])) == [2]
