@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdc.change import BatchLimits
-from tests.integration.test_source_tail import ROWS, Followed
+from tests.support.followed import ROWS, Followed
 from tests.support.kept import Kept
 from tests.support.sources import plan_of
 from tests.support.writers import OLDER, VERSIONS
