@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema
 from cdc.clock import Clock, SystemClock
+from cdc.closing import Closing
 from cdc.source.calls import Calls
 from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.pin import Pinner
@@ -29,7 +28,7 @@ CLOSE_SECONDS = 15.0
 """What a close waits for calls under way: DuckDB cannot be interrupted in the replay of a log."""
 
 
-class DuckDbSource:
+class DuckDbSource(Closing):
     """One DuckDB file. Its methods may be called from several threads; a reader belongs to one."""
 
     def __init__(
@@ -56,14 +55,6 @@ class DuckDbSource:
         self._deletes = deletes
         self.closed = False
         """No thread is in a call any more, and none will be."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"DuckDbSource({self._pinner.path}, {self.identity})"

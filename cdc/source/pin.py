@@ -21,11 +21,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from cdc.change import Position
 from cdc.clock import Clock
+from cdc.closing import Closing
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError
 from cdc.source.history import History, identify
 from cdc.source.layout import (
@@ -62,7 +62,7 @@ class _Moved(Exception):
     """The writer changed something while a pin was taken."""
 
 
-class Pin:
+class Pin(Closing):
     """A consistent view of the file and its logs; reads raise once a checkpoint has overtaken it."""
 
     def __init__(
@@ -86,14 +86,6 @@ class Pin:
         self._lock = threading.Lock()  # os.read on a shared descriptor, where there is no pread
         self._read_at = reader_at(file)
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "superseded" if self.superseded else "closed" if self._closed else "current"

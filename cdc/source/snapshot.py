@@ -10,14 +10,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from cdc.change import Position, TableId, TableSchema
 from cdc.clock import Clock
+from cdc.closing import Closing
 from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source.catalog import read_tables
 from cdc.source.direct import attach_when_free
@@ -71,7 +71,7 @@ class Stream:
         return pa.RecordBatchReader.from_batches(self.schema, self.batches)
 
 
-class Snapshot:
+class Snapshot(Closing):
     """One reader's view, with a connection of its own; a context manager, for one thread."""
 
     def __init__(self, attached: Attached, release: Callable[[Attached], None]) -> None:
@@ -80,14 +80,6 @@ class Snapshot:
         self._cursor = attached.session.cursor()
         self._default = False
         self._open = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"Snapshot({self._attached.pin!r})"

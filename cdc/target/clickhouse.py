@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
 from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
+from cdc.closing import Closing
 from cdc.config.endpoint import Endpoint
 from cdc.errors import TargetError
 from cdc.target.ddl import TableDefinition, define
@@ -27,7 +27,7 @@ from cdc.target.version import ServerVersion
 T = TypeVar("T")
 
 
-class ClickHouseTarget:
+class ClickHouseTarget(Closing):
     """A ClickHouse server, or several that hold the same tables. Any thread may use it.
 
     Each open table, each running query and the rest of the calls have a connection of their own.
@@ -45,14 +45,6 @@ class ClickHouseTarget:
 
     def __repr__(self) -> str:
         return f"ClickHouseTarget({', '.join(map(str, self._route.endpoints))}, {self._database!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def database(self) -> str:

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
+from cdc.closing import Closing
 from cdc.errors import Meaning, StateError
 from cdc.watermark import schema
 
@@ -35,7 +36,7 @@ SHRINK_PAGES = 2048
 """and how many are given back at a time: some 40 ms, in which nobody can commit."""
 
 
-class Database:
+class Database(Closing):
     """The store's file and one connection, which threads take in turn. A context manager."""
 
     def __init__(self, path: Path, mode: Mode, failed_table: str) -> None:
@@ -77,12 +78,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.path})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         with self._lock:

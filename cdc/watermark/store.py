@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
+from cdc.closing import Closing
 from cdc.errors import StateError
 from cdc.watermark import digests, spool
 from cdc.watermark.breaks import Breaks
@@ -45,7 +46,7 @@ class TableRecord:
     """Seconds since 1970."""
 
 
-class Store:
+class Store(Closing):
     """The open store. A context manager; threads may share it."""
 
     def __init__(self, database: Database, backoff_sec: Sequence[float], clock: Clock) -> None:
@@ -55,12 +56,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self._database.path})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._database.close()
