@@ -259,7 +259,7 @@ class Reconciler:
         attempts = self._attempts.setdefault(table, _Attempts())
         if outcome in ("equal", "repaired"):  # needed if another break came meanwhile
             self._attempts[table] = attempts = _Attempts()
-            pause = min(self._interval, seconds / WORK_SHARE)
+            pause = seconds / WORK_SHARE
         elif outcome == "different":
             attempts.different += 1
             pause = self._interval * min(MOST_INTERVALS, 2 ** (attempts.different - 1))
