@@ -6,7 +6,11 @@ The log is filled to a size first, and not checkpointed, for what a replay costs
 replicator that follows the log, the same with snapshots alone.
 
 `writer-slowdown` asks what the writer pays: it writes as fast as it can, with and without a replicator in
-turns, and the median of the ratios counts.
+turns, and the median of the ratios counts. ClickHouse runs all the time. A third arm tells who takes it: the
+writer beside a sender of as many inserts, encoded beforehand, so that ClickHouse works as beside a replicator
+and the source is not read.
+
+Writer, replicator and server have sessions of their own, as programs of `cdc up` have.
 """
 
 from __future__ import annotations
@@ -23,14 +27,14 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import duckdb
 
 from cdc.change import BatchLimits
-from cdc.cli.replication import give_way
+from cdc.cli.priority import LOW_NICENESS, give_way
 from cdc.clock import SystemClock
 from cdc.config.endpoint import parse_endpoint
 from cdc.replicator.pace import Pace
@@ -43,9 +47,9 @@ from cdc.watermark import Lease, open_store
 from tests.support.clickhouse import make_certificates, running_server
 from tests.support.replication import Recorder
 
-_COLUMNS = """trade_id UUID {key}, seq BIGINT, symbol VARCHAR, side VARCHAR, price DECIMAL(18,6),
+COLUMNS = """trade_id UUID {key}, seq BIGINT, symbol VARCHAR, side VARCHAR, price DECIMAL(18,6),
     quantity BIGINT, status VARCHAR, executed_at TIMESTAMP_NS"""
-_INSERT = """INSERT INTO trades SELECT
+INSERT = """INSERT INTO trades SELECT
     uuid(), i, 'SYM' || (i % 500), 'BUY', (i % 1000)::DECIMAL(18,6), i, 'NEW',
     current_timestamp::TIMESTAMP_NS FROM range($1, $2) AS r(i)"""
 
@@ -77,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one line of a second: does it work at all")
     parser.add_argument("--embedded", action="store_true", help="into chdb, inside the replicator's process")
     parser.add_argument("--alternations", type=int, default=10, help="of writer-slowdown")
+    parser.add_argument("--niceness", type=int, default=LOW_NICENESS, help="of the replicator; 0: normal")
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds, options.alternations = 3.0, 1
@@ -84,13 +89,16 @@ def main(arguments: Sequence[str]) -> int:
         directory = Path(name)
         endpoint = _endpoint(directory, options.embedded, stack)
         if options.what == "writer-slowdown":
-            _print_slowdown(directory, endpoint, options.seconds, options.alternations)
+            from tools.bench_slowdown import print_slowdown
+
+            print_slowdown(directory, endpoint, options.seconds, options.alternations, options.niceness)
             return 0
         head = f"{'way, log, rate, rows, key, updates':58} {'p50':>7} {'p95':>7} {'p99':>7} ms  {'CPU':>5}"
-        print(head, flush=True)
+        print(f"{head} {'a round':>8} {'1,000 rows':>10}", flush=True)
         for number, line in enumerate(_lines(options.all, options.quick)):
-            found, share = _measure(directory / str(number), endpoint(number), line, options.seconds)
-            print(f"{line!s:58} {_shown(found)}     {share:5.0%}", flush=True)
+            place = directory / str(number)
+            found, cost = _measure(place, endpoint(number), line, options.seconds, options.niceness)
+            print(f"{line!s:58} {_shown(found)}     {cost}", flush=True)
     return 0
 
 
@@ -106,7 +114,29 @@ def _lines(everything: bool, quick: bool) -> list[Line]:
     return lines + [Line(size, 2000, 20, True, 0.0, False) for size in (1, 4, 16)]
 
 
-class _Endpoint:
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a replicator did while it was measured, and the processor time of its process."""
+
+    cpu_seconds: float
+    seconds: float
+    rounds: int
+    rows: int
+
+    @property
+    def share(self) -> float:
+        """Of a core."""
+        return self.cpu_seconds / self.seconds
+
+    def __str__(self) -> str:
+        round_, rows = (
+            1e3 * self.cpu_seconds / max(1, self.rounds),
+            1e6 * self.cpu_seconds / max(1, self.rows),
+        )
+        return f"{self.share:5.0%} {round_:5.1f} ms {rows:7.1f} ms"
+
+
+class Endpoints:
     """Where each line's rows go: a database of its own."""
 
     def __init__(self, base: str) -> None:
@@ -116,100 +146,81 @@ class _Endpoint:
         return f"{self._base}-{number}" if self._base.startswith("chdb") else f"{self._base}/line_{number}"
 
 
-def _endpoint(directory: Path, embedded: bool, stack: contextlib.ExitStack) -> _Endpoint:
+def _endpoint(directory: Path, embedded: bool, stack: contextlib.ExitStack) -> Endpoints:
     if embedded:
-        return _Endpoint(f"chdb://{(directory / 'chdb').as_posix()}")
+        return Endpoints(f"chdb://{(directory / 'chdb').as_posix()}")
     place = directory / "server"
     place.mkdir()
     server = stack.enter_context(running_server(place, make_certificates(place)))
-    return _Endpoint(f"clickhouse://127.0.0.1:{server.native_port}")
+    return Endpoints(f"clickhouse://127.0.0.1:{server.native_port}")
 
 
 @contextlib.contextmanager
-def _child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+def child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A child that says `ready` when it is, goes on when told a line, and ends when its input closes."""
-    command = [sys.executable, "-m", "tools.bench_latency", *map(str, arguments)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    module = "tools.bench_slowdown" if arguments[0] == "--send" else "tools.bench_latency"
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
         try:
-            assert child.stdout is not None
-            if child.stdout.readline().strip() != "ready":
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != "ready":
                 raise SystemExit(f"{' '.join(command)} failed")
-            yield child
+            yield process
         finally:
-            if child.stdin is not None:
-                child.stdin.close()
-            if child.stdout is not None:
-                child.stdout.read()  # or it would meet a closed pipe
+            if process.stdin is not None:
+                process.stdin.close()
+            if process.stdout is not None:
+                process.stdout.read()  # or it would meet a closed pipe
 
 
-def _go(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None
-    child.stdin.write("go\n")
-    child.stdin.flush()
+def go(process: subprocess.Popen[str]) -> None:
+    """Tell the child to go on."""
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
 
 
-def _told(child: subprocess.Popen[str]) -> dict[str, list[list[int]] | float]:
-    assert child.stdout is not None
-    told: dict[str, list[list[int]] | float] = json.loads(child.stdout.readline())
-    return told
+def told(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The line of JSON that the child prints next."""
+    assert process.stdout is not None
+    found: dict[str, Any] = json.loads(process.stdout.readline())
+    return found
 
 
-def _measure(directory: Path, endpoint: str, line: Line, seconds: float) -> tuple[list[float], float]:
-    """Milliseconds from each commit to its acknowledgement, and the replicator's share of a core."""
+def ended(process: subprocess.Popen[str], *last: int) -> dict[str, Any]:
+    """What the child tells once it was told that its input ends, with the `last` seq to wait for."""
+    assert process.stdin is not None
+    process.stdin.write("".join(f"{seq}\n" for seq in last))
+    process.stdin.close()
+    process.stdin = None
+    return told(process)
+
+
+def _measure(
+    directory: Path, endpoint: str, line: Line, seconds: float, niceness: int
+) -> tuple[list[float], Cost]:
+    """Milliseconds from each commit to its acknowledgement, and what the replicator cost."""
     directory.mkdir()
     path = directory / "trades.duckdb"
     settings = (line.log_mb, line.rate, line.rows, int(line.keyed), line.updates, seconds)
     with (
-        _child("--write", path, *settings) as writer,
-        _child("--replicate", path, endpoint, int(line.tailing)) as replicator,
+        child("--write", path, *settings) as writer,
+        child("--replicate", path, endpoint, int(line.tailing), niceness) as replicator,
     ):
-        _go(replicator)  # from here on its CPU time counts
-        _go(writer)
-        commits = _told(writer)["commits"]
-        assert isinstance(commits, list)
-        assert replicator.stdin is not None
-        replicator.stdin.write(f"{commits[-1][0]}\n")
-        replicator.stdin.close()
-        told = _told(replicator)
-        replicator.stdin = None
-    acknowledged, share = told["acknowledged"], told["share"]
-    assert isinstance(acknowledged, list)
-    assert isinstance(share, float)
+        go(replicator)  # from here on its CPU time counts
+        go(writer)
+        commits = told(writer)["commits"]
+        found = ended(replicator, commits[-1][0])
+    acknowledged = found["acknowledged"]
     seqs = [seq for seq, _ in acknowledged]
-    return [(acknowledged[bisect_left(seqs, seq)][1] - at) / 1e6 for seq, at in commits], share
+    latencies = [(acknowledged[bisect_left(seqs, seq)][1] - at) / 1e6 for seq, at in commits]
+    return latencies, Cost(**found["cost"])
 
 
 def _shown(milliseconds: list[float]) -> str:
     cuts = statistics.quantiles(milliseconds, n=100)
     return " ".join(f"{cuts[percent - 1]:7.1f}" for percent in (50, 95, 99))
-
-
-def _print_slowdown(directory: Path, endpoint: _Endpoint, seconds: float, alternations: int) -> None:
-    ratios = []
-    for number in range(alternations):
-        alone, beside = directory / f"alone-{number}", directory / f"beside-{number}"
-        rates = {}
-        for place in random.sample([alone, beside], 2):
-            place.mkdir()
-            path = place / "trades.duckdb"
-            with contextlib.ExitStack() as stack:
-                writer = stack.enter_context(_child("--write", path, 0, 0, 20, 1, 0.2, seconds))
-                if place is beside:
-                    _go(stack.enter_context(_child("--replicate", path, endpoint(number), 1)))
-                _go(writer)
-                rates[place] = len(_commits(_told(writer)))
-        ratios.append(rates[beside] / rates[alone])
-        print(
-            f"{number}: {rates[alone]:7,} commits alone, {rates[beside]:7,} beside: {ratios[-1]:.3f}",
-            flush=True,
-        )
-    print(f"median ratio {statistics.median(ratios):.3f}")
-
-
-def _commits(told: dict[str, list[list[int]] | float]) -> list[list[int]]:
-    commits = told["commits"]
-    assert isinstance(commits, list)
-    return commits
 
 
 def write(arguments: Sequence[str]) -> None:
@@ -219,11 +230,11 @@ def write(arguments: Sequence[str]) -> None:
     connection = duckdb.connect(path)
     if int(rate):
         connection.execute("SET checkpoint_threshold = '10GB'")
-    connection.execute(f"CREATE TABLE trades ({_COLUMNS.format(key='PRIMARY KEY' * int(keyed))})")
+    connection.execute(f"CREATE TABLE trades ({COLUMNS.format(key='PRIMARY KEY' * int(keyed))})")
     connection.execute("CHECKPOINT")
     log, seq, size = Path(f"{path}.wal"), 0, int(rows)
     while int(log_mb) and (not log.exists() or log.stat().st_size < int(log_mb) << 20):
-        connection.execute(_INSERT, [seq, seq + 20])
+        connection.execute(INSERT, [seq, seq + 20])
         seq += 20
     print("ready", flush=True)
     sys.stdin.readline()
@@ -234,7 +245,7 @@ def write(arguments: Sequence[str]) -> None:
         if due > time.monotonic():
             time.sleep(due - time.monotonic())
         connection.execute("BEGIN")
-        connection.execute(_INSERT, [seq, seq + size])
+        connection.execute(INSERT, [seq, seq + size])
         for _ in range(_times(float(updates) * size)):
             old = random.randint(max(0, seq - 5_000), max(0, seq - 1))
             connection.execute("UPDATE trades SET status = 'FILLED' WHERE seq = ?", [old])
@@ -256,16 +267,20 @@ class Acknowledgements(Recorder):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[int, int]] = []
+        self.rounds = self.rows = 0
 
     def delivered(self, event: Delivered) -> None:
+        self.rounds += 1
+        self.rows += event.rows
         if event.mark is not None:
             self.seen.append((int(event.mark.watermark), time.time_ns()))
 
 
-def replicate(arguments: Sequence[str], told: IO[str]) -> None:
+def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
     """The replicator: says `ready` when it has caught up, and once its input ends what it acknowledged."""
-    path, endpoint, tailing = arguments
-    give_way()  # as `cdc run` does
+    path, endpoint, tailing, niceness = arguments
+    if int(niceness):
+        give_way(int(niceness))  # as `cdc run` does
     seen = Acknowledgements()
     with tempfile.TemporaryDirectory() as state, contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(path, tailing=bool(int(tailing))))
@@ -284,13 +299,15 @@ def replicate(arguments: Sequence[str], told: IO[str]) -> None:
         replicator.add(plan)
         _until(seen, rows.column(0)[0].as_py())
         print("ready", flush=True)
-        told.readline()
-        cpu, wall = time.process_time(), time.monotonic()
-        last = told.readline()
+        lines.readline()
+        cpu, wall, rounds, sent = time.process_time(), time.monotonic(), seen.rounds, seen.rows
+        last = lines.readline()
         if last:
             _until(seen, int(last))
-        share = (time.process_time() - cpu) / (time.monotonic() - wall)
-        print(json.dumps({"acknowledged": seen.seen, "share": share}), flush=True)
+        cost = Cost(
+            time.process_time() - cpu, time.monotonic() - wall, seen.rounds - rounds, seen.rows - sent
+        )
+        print(json.dumps({"acknowledged": seen.seen, "cost": asdict(cost)}), flush=True)
         replicator.stop()
         replicator.join()
 

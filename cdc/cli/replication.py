@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
-import psutil
 import structlog
 
 from cdc.alert import Handler
 from cdc.alert_delivery import AlertDelivery
 from cdc.change import BatchLimits, Position, TableId, TablePlan
+from cdc.cli.priority import give_way
 from cdc.cli.reconciling import ReconcilerThread
 from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.clock import SystemClock
@@ -38,8 +37,6 @@ from cdc.watermark import BoundMarks, Lease, Leases, Store
 
 LOOK_SECONDS = 1.0
 """How often a running replicator looks for tables that are new or altered."""
-LOW_NICENESS = 10
-"""On POSIX, of 19: about a tenth of the processor beside a process that wants all of it."""
 AWAY_SECONDS = 1.0
 """The pause before a source that is not there yet is looked for again."""
 
@@ -53,7 +50,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
     """
     with ExitStack() as stack:
         if settings.performance.priority == "low":
-            give_way()  # before any thread is made: on Linux each has a priority of its own, and inherits it
+            give_way()  # before any thread is made
         stack.enter_context(logging_to(settings.logging, secrets=secrets_of(settings)))
         # Before anything that two replicators would share: status file, page, store. Which database the path
         # leads to is known later; a lease of that one then guards it from other paths to it.
@@ -230,15 +227,6 @@ class _Tables:
             for each in self._store.tables()
             if each.source == source
         }
-
-
-def give_way() -> None:
-    """Let whoever wants the processor have it first: the writer is not to be slowed."""
-    process = psutil.Process()
-    if sys.platform == "win32":
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-    else:
-        process.nice(max(process.nice(), LOW_NICENESS))
 
 
 def _take(lease: Takes, stack: ExitStack, stop: threading.Event, standby: bool) -> bool:

@@ -1,0 +1,35 @@
+"""How the replicator lets the writer go first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cdc.cli.priority import LOW_NICENESS
+
+AUTOGROUP = Path("/proc/self/autogroup")
+TOLD = """
+import os, pathlib
+from cdc.cli.priority import give_way
+give_way()
+print(os.nice(0))
+print(pathlib.Path("/proc/self/autogroup").read_text().split()[-1])
+"""
+
+pytestmark = pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel groups no threads by session")
+
+
+def told(*, own_session: bool) -> list[int]:
+    command = [sys.executable, "-c", TOLD]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=own_session)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_a_program_in_a_session_of_its_own_makes_the_session_nice_too() -> None:
+    assert told(own_session=True) == [LOW_NICENESS, LOW_NICENESS]
+
+
+def test_a_session_shared_with_others_keeps_its_niceness() -> None:
+    before = int(AUTOGROUP.read_text().split()[-1])
+    assert told(own_session=False) == [LOW_NICENESS, before]
