@@ -78,15 +78,7 @@ def set_mark(
     force: Force = False,
 ) -> None:
     """Set a table's mark: rows from this watermark on are sent (again), earlier ones are not."""
-    change_marks(
-        context.settings(ctx).state.directory,
-        name,
-        to=value,
-        source=source,
-        dry_run=dry_run,
-        yes=yes,
-        force=force,
-    )
+    reset(ctx, name, value, source, dry_run, yes, force)
 
 
 def reset(
@@ -119,15 +111,7 @@ def resync(
     force: Force = False,
 ) -> None:
     """Send every row of a table again. Rows the target has already are replaced by themselves."""
-    change_marks(
-        context.settings(ctx).state.directory,
-        name,
-        to=None,
-        source=source,
-        dry_run=dry_run,
-        yes=yes,
-        force=force,
-    )
+    reset(ctx, name, None, source, dry_run, yes, force)
 
 
 def change_marks(

@@ -8,7 +8,8 @@ fields `[u16 number][value]` with integers as LEB128 and strings as length and b
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -76,24 +77,11 @@ def used_table(payload: bytes | memoryview) -> TableId:
     Raises:
         NotUnderstood: fields this version does not know, or a table in a nested schema.
     """
-    raw, at = bytes(payload), 3
-    schema, name, path = "", "", None
-    while (number := _U16.unpack_from(raw, at)[0]) != _END:
-        at += 2
-        match number:
-            case 101:
-                schema, at = _string(raw, at)
-            case 102:
-                name, at = _string(raw, at)
-            case 103:
-                path, at = _path(raw, at)
-            case _:
-                raise NotUnderstood(f"field {number} in a USE_TABLE entry")
-    if path is not None:
-        if len(path) != 2:
-            raise NotUnderstood(f"a table named {'.'.join(path)}")
-        schema, name = path
-    return TableId(schema, name)
+    fields = dict(_fields(bytes(payload), 3, _USE_TABLE_LAYOUT, "a USE_TABLE entry"))
+    path = fields.get(103, (fields.get(101, ""), fields.get(102, "")))
+    if len(path) != 2:
+        raise NotUnderstood(f"a table named {'.'.join(path)}")
+    return TableId(*path)
 
 
 def altered_table(payload: bytes | memoryview) -> tuple[TableId, int]:
@@ -102,31 +90,17 @@ def altered_table(payload: bytes | memoryview) -> tuple[TableId, int]:
     Raises:
         NotUnderstood: it alters something else than a table, or has fields this version does not know.
     """
-    raw, at = bytes(payload), 3
-    if raw[at : at + 6] != _ALTER_INFO:
+    raw, at = bytes(payload), 3 + len(_ALTER_INFO)
+    if raw[3:at] != _ALTER_INFO:
         raise NotUnderstood("an ALTER entry of another layout")
-    at += 6
-    schema, name = "", ""
-    while True:
-        number = _U16.unpack_from(raw, at)[0]
-        at += 2
-        match number:
-            case 200 | 204 | 205 | 300:
-                value, at = varint(raw, at)
-                if number == 200 and value != _ALTER_TABLE:
-                    raise NotUnderstood(f"an ALTER of type {value}")
-                if number == 300:
-                    return TableId(schema, name), value
-            case 201:
-                _, at = _string(raw, at)
-            case 202:
-                schema, at = _string(raw, at)
-            case 203:
-                name, at = _string(raw, at)
-            case 206:
-                _, at = _path(raw, at)
-            case _:
-                raise NotUnderstood(f"field {number} in an ALTER entry")
+    fields: dict[int, Any] = {}
+    for number, value in _fields(raw, at, _ALTER_LAYOUT, "an ALTER entry"):
+        fields[number] = value
+        if fields.get(200, _ALTER_TABLE) != _ALTER_TABLE:
+            raise NotUnderstood(f"an ALTER of type {fields[200]}")
+        if number == 300:  # what follows depends on it
+            return TableId(fields.get(202, ""), fields.get(203, "")), value
+    raise NotUnderstood("an ALTER entry without the kind of its change")
 
 
 def inserted_rows(payload: bytes | memoryview) -> int:
@@ -206,3 +180,32 @@ def _path(raw: bytes, at: int) -> tuple[list[str], int]:
     if _U16.unpack_from(raw, at)[0] != _END:
         raise NotUnderstood("a qualified name with more than its path")
     return parts, at + 2
+
+
+def _fields(raw: bytes, at: int, layout: Mapping[int, _Read], entry: str) -> Iterator[tuple[int, Any]]:
+    """Number and value of each field from `at` to the end of the object.
+
+    Raises:
+        NotUnderstood: a field is not in the layout, so that it cannot be said where the next one begins.
+    """
+    while (number := _U16.unpack_from(raw, at)[0]) != _END:
+        if number not in layout:
+            raise NotUnderstood(f"field {number} in {entry}")
+        value, at = layout[number](raw, at + 2)
+        yield number, value
+
+
+_Read = Callable[[bytes, int], tuple[Any, int]]
+"""The value at a place, and where it ends."""
+_USE_TABLE_LAYOUT: Mapping[int, _Read] = {101: _string, 102: _string, 103: _path}
+_ALTER_LAYOUT: Mapping[int, _Read] = {
+    200: varint,
+    201: _string,
+    202: _string,
+    203: _string,
+    204: varint,
+    205: varint,
+    206: _path,
+    300: varint,
+}
+"""Schema and table are 202 and 203."""
