@@ -1,0 +1,78 @@
+"""What a reader knows the target to hold is stored as a whole, and dropped with every reset. [R3]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdc.change import Column, Decision, Mark, Position, TableId, TablePlan
+from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.watermark import BoundMarks, Lease, Store, apply_reset, open_store, plan_reset
+
+SOURCE = "0f3a"
+TRADES = TableId("main", "trades")
+COLUMNS = (Column("id", "VARCHAR", nullable=False), Column("seq", "BIGINT", nullable=False))
+PLAN = TablePlan(TRADES, "trades", COLUMNS, ("id",), COLUMNS[1])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def lease(tmp_path: Path) -> Iterator[Lease]:
+    with Lease(tmp_path, SOURCE) as lease:
+        yield lease
+
+
+@pytest.fixture
+def marks(store: Store, lease: Lease) -> BoundMarks:
+    """With one batch delivered and digests stored."""
+    marks = store.bind(SOURCE, lease)
+    marks.describe(PLAN)
+    marks.load(TRADES)
+    marks.commit(Decision(TRADES, Mark("5", ("k",)), 3, 30, Position(1, 5), "v1"))
+    marks.remember(TRADES, b"known")
+    return marks
+
+
+def test_digests_are_there_after_a_restart_and_the_later_ones_take_their_place(
+    store: Store, marks: BoundMarks, lease: Lease
+) -> None:
+    assert store.bind(SOURCE, lease).load(TRADES).digests == b"known"
+    again = store.bind(SOURCE, lease)
+    again.remember(TRADES, b"known better")
+    assert again.load(TRADES).digests == b"known better"
+    assert again.load(TRADES).mark == Mark("5", ("k",))
+
+
+@pytest.mark.parametrize("to", [None, "3"], ids=["reset", "set"])
+def test_a_reset_drops_them_and_refuses_those_of_a_reader_from_before(
+    store: Store, marks: BoundMarks, to: str | None
+) -> None:
+    apply_reset(store, plan_reset(store, TRADES, to=to))
+    with pytest.raises(StateError) as refused:
+        marks.remember(TRADES, b"of before")
+    assert refused.value.meaning is Meaning.RETRY
+    assert marks.load(TRADES).digests is None
+
+
+def test_marks_rebuilt_from_the_target_drop_them(store: Store, marks: BoundMarks) -> None:
+    store.rebuild(SOURCE, {TRADES: Mark("5", ())})
+    assert marks.load(TRADES).digests is None
+
+
+def test_a_table_to_be_delivered_again_has_none(marks: BoundMarks) -> None:
+    marks.restart(TRADES)
+    assert marks.load(TRADES).digests is None
+
+
+def test_an_overtaken_replicator_stores_none(store: Store, marks: BoundMarks, lease: Lease) -> None:
+    later = store.bind(SOURCE, lease)
+    with pytest.raises(LeaseHeld):
+        marks.remember(TRADES, b"of the one before")
+    assert later.load(TRADES).digests == b"known"
