@@ -237,10 +237,11 @@ class Reconciler:
             outcome: Outcome = "interrupted"
         except (Stopped, LeaseHeld):
             raise
-        except TargetError as refused:
-            outcome, error = "refused" if refused.code in NOT_ALLOWED else "failed", refused
         except CdcError as failed:
-            outcome, error = "failed", failed
+            if self._stop.is_set():  # what it read was closed under it
+                raise Stopped from None
+            refused = isinstance(failed, TargetError) and failed.code in NOT_ALLOWED
+            outcome, error = "refused" if refused else "failed", failed
         except Exception as unexpected:  # noqa: BLE001 - the breaks of other tables are to be mended all the same
             outcome, error = "failed", _unexpected(found.table, unexpected)
         else:

@@ -25,7 +25,8 @@ class SourceEvents(Protocol):
 
     def tail_broken(self, table: TableId, reason: str) -> None:
         """Commits were not followed: rows past the mark are read from a snapshot, but an update or deletion
-        of an older row among them went unseen."""
+        of an older row among them went unseen. It may take as long as a commit of the store: what is read
+        after this must not be delivered before the break is remembered."""
         ...
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cdc.watermark import open_store
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer
 
 COLUMNS = "id INTEGER PRIMARY KEY, seq BIGINT NOT NULL, s VARCHAR"
+VALUES = "i, i, 'row ' || i"
 
 
 class Scene:
@@ -23,6 +27,7 @@ class Scene:
     Args:
         url: of the target, for the replicator.
         query: asks the target round our code.
+        columns, values: of the table, if it is another; the values are of row number `i`.
         sync, more: lines of the configuration.
     """
 
@@ -33,6 +38,8 @@ class Scene:
         query: Callable[[str], str],
         *,
         rows: int = 1000,
+        columns: str = COLUMNS,
+        values: str = VALUES,
         deletes: str = "replicate",
         sync: str = "",
         more: str = "",
@@ -41,11 +48,11 @@ class Scene:
         self.config = directory / "c.toml"
         self.database = f"unseen_{os.getpid()}_{time.monotonic_ns()}"
         self._query = query
-        self._url = url
+        self.url = url
         self.configure(url, deletes=deletes, sync=sync, more=more)
         self.writer = Writer(self.source)
-        self.writer.run(f"CREATE TABLE t ({COLUMNS})")
-        self.writer.run(f"INSERT INTO t SELECT i, i, 'row ' || i FROM range({rows}) r(i)")
+        self.writer.run(f"CREATE TABLE t ({columns})")
+        self.writer.run(f"INSERT INTO t SELECT {values} FROM range({rows}) r(i)")
         self.writer.run("CHECKPOINT")
 
     def configure(
@@ -84,6 +91,10 @@ rows_per_second = 0
 """
         )
 
+    def verify(self, config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cdc", "-c", str(config), "verify", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
     def __enter__(self) -> Self:
         return self
 
@@ -96,10 +107,10 @@ rows_per_second = 0
     def replicate(self, **options: Any) -> Replica:
         return Replica(self.config, **options)
 
-    def deliver_once(self) -> None:
+    def deliver_once(self, seconds: float = 30.0) -> None:
         """Deliver everything there is, and end."""
         with self.replicate() as replica:
-            self.wait_caught_up(replica)
+            self.wait_caught_up(replica, seconds)
             assert replica.stop() == 0, replica.log
 
     def commit(self, *statements: str) -> None:
@@ -111,6 +122,12 @@ rows_per_second = 0
         for sql in statements:
             self.commit(sql, "CHECKPOINT")
         self.commit("INSERT INTO t SELECT max(id) + 1, max(seq) + 1, 'last' FROM t", "CHECKPOINT")
+
+    def note(self, reason: str) -> None:
+        """Have it remembered that changes went unseen, as the replicator does."""
+        with open_store(Path(f"{self.source}.cdc"), mode="write") as store:
+            [table] = store.tables()
+            store.breaks(table.source).note(table.table, reason)
 
     def status(self) -> dict[str, Any]:
         """The status file; empty where there is none."""
@@ -126,15 +143,13 @@ rows_per_second = 0
         return next((each for each in alerts if each["name"] == "tail_broken"), None)
 
     def wait_caught_up(self, replica: Replica, seconds: float = 30.0) -> None:
-        began = time.time()
         wait_until(
             lambda: (
                 self.status().get("pid") == replica.process.pid
                 and self.table().get("state") == "running"
                 and self.table().get("last_cycle_at") is not None
-                and self.status()["started_at"] is not None
             ),
-            f"the replicator to catch up, since {began}",
+            "the replicator to catch up",
             seconds,
         )
 
@@ -152,6 +167,14 @@ rows_per_second = 0
             )
 
         wait_until(mended, "the table to be reconciled", seconds)
+
+    def wait_step(self, step: str, seconds: float = 30.0) -> None:
+        """Until the table is in this step of its reconciliation."""
+        wait_until(
+            lambda: self.table().get("reconciling") == step,
+            f"the table to be {step}; it is {self.table()}",
+            seconds,
+        )
 
     def wait_alert(self, words: str, seconds: float = 30.0) -> dict[str, Any]:
         """The alert, once its message or remedy has these words."""

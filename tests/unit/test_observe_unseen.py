@@ -1,0 +1,151 @@
+"""What a person sees of changes that may have gone unseen, from the break until both sides are equal. [R3]"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from cdc.change import TableId
+from cdc.cli import build_app
+from cdc.comparison import Reconciled, Repaired, Report
+from cdc.config import load
+from cdc.errors import CdcError, TargetError
+from cdc.observe.metrics import Metrics
+from cdc.observe.observer import ReplicationObserver
+from cdc.observe.record import About
+from cdc.observe.status import StandingAlert, write_status
+from cdc.watermark import Break
+from tests.support.clock import FakeClock
+
+TRADES = TableId("main", "trades")
+FOUND = Break(TRADES, "checkpoints came", since=1_760_000_000.0 - 90, times=1)
+
+
+@pytest.fixture
+def observer(tmp_path: Path) -> ReplicationObserver:
+    about = About(config="c.toml", source="t.duckdb", targets=("http://localhost:8123",))
+    return ReplicationObserver(Metrics(), tmp_path / "status.json", about, clock=FakeClock())
+
+
+def alert(observer: ReplicationObserver) -> StandingAlert | None:
+    return next((each for each in observer.status().alerts if each.name == "tail_broken"), None)
+
+
+def report(outcome: str, *, left: int = 0, error: CdcError | None = None) -> Report:
+    result = Reconciled(Repaired(sent=3, deleted=4), left)
+    return Report(TRADES, outcome, result, 12.0, 300.0, error)  # type: ignore[arg-type]
+
+
+def test_a_break_is_remembered_before_it_is_told(observer: ReplicationObserver) -> None:
+    told: list[object] = []
+    observer.unseen.remember = lambda table, reason: told.append((table, reason, alert(observer)))
+    observer.tail_broken(TRADES, "the log was cut")
+    assert told == [(TRADES, "the log was cut", None)]
+    standing = alert(observer)
+    assert standing is not None
+    assert "the log was cut" in standing.message
+
+
+def test_an_alert_says_who_mends_the_table(observer: ReplicationObserver) -> None:
+    observer.unseen.break_stands(FOUND, by_itself=True)
+    standing = alert(observer)
+    assert standing is not None
+    assert standing.message == "changes of older rows may have gone unseen: checkpoints came"
+    assert "mended once the table is caught up" in standing.remedy
+    observer.unseen.break_stands(FOUND, by_itself=False)
+    standing = alert(observer)
+    assert standing is not None
+    assert "Run 'cdc verify main.trades --repair', or set [sync] reconcile = true" in standing.remedy
+
+
+@pytest.mark.parametrize(
+    ("event", "message", "remedy"),
+    [
+        (
+            report(
+                "refused", error=TargetError("query", "it", "not enough privileges", "Grant it", code=497)
+            ),
+            "may not compare: not enough privileges",
+            "GRANT SELECT",
+        ),
+        (report("failed", error=TargetError("query", "it", "gone", "Start it")), "failed: gone", "Start it"),
+        (report("different", left=5), "5 rows differ although", "See which with 'cdc verify main.trades'"),
+    ],
+)
+def test_what_could_not_be_mended_is_told_with_the_remedy_and_the_next_time(
+    observer: ReplicationObserver, event: Report, message: str, remedy: str
+) -> None:
+    observer.unseen.break_stands(FOUND, by_itself=True)
+    observer.unseen.reconciled(event)
+    standing = alert(observer)
+    assert standing is not None
+    assert message in standing.message
+    assert remedy in standing.remedy
+    assert "It is tried again in 300 s" in standing.remedy
+
+
+def test_equal_again_the_alert_resolves_and_log_metrics_and_status_say_what_was_done(
+    observer: ReplicationObserver,
+) -> None:
+    observer.unseen.break_stands(FOUND, by_itself=True)
+    with structlog.testing.capture_logs() as log:
+        observer.unseen.reconciling(TRADES, "comparing")
+        observer.unseen.reconciling(TRADES, "repairing")
+        observer.unseen.reconciled(report("repaired"))
+        observer.unseen.break_mended(TRADES)
+    assert alert(observer) is None
+    (table,) = observer.status().tables
+    assert (table.broken_since, table.reconciling, table.reconciled_rows) == (None, None, 7)
+    assert table.reconciled_at is not None
+    done = next(entry for entry in log if entry["event"] == "reconciled")
+    assert (done["delivered"], done["deleted"], done["seconds"]) == (3, 4, 12.0)
+    text = observer.render_metrics().decode()
+    for line in (
+        'cdc_reconciliations_total{outcome="repaired",table="main.trades"} 1.0',
+        'cdc_reconciled_rows_total{kind="delivered",table="main.trades"} 3.0',
+        'cdc_reconciled_rows_total{kind="deleted",table="main.trades"} 4.0',
+        'cdc_reconciliation_seconds_total{table="main.trades"} 12.0',
+    ):
+        assert line in text
+
+
+def test_a_log_that_breaks_often_is_warned_of_once(observer: ReplicationObserver) -> None:
+    with structlog.testing.capture_logs() as log:
+        for _ in range(3):
+            observer.tail_broken(TRADES, "the log is encrypted")
+    levels = [entry["log_level"] for entry in log if "may have gone unseen" in entry["event"]]
+    assert levels == ["warning", "info", "info"]
+    assert 'cdc_tail_broken_total{table="main.trades"} 3.0' in observer.render_metrics().decode()
+
+
+def test_what_the_reconciler_does_is_no_sign_of_life_of_the_table(tmp_path: Path) -> None:
+    clock = FakeClock()
+    about = About(config="c.toml", source="t.duckdb", targets=())
+    made = ReplicationObserver(Metrics(), tmp_path / "status.json", about, clock=clock, stalled_seconds=100.0)
+    made.cycle(TRADES, 0)
+    clock.advance(101.0)
+    made.unseen.reconciling(TRADES, "comparing")
+    made.standing(TRADES)
+    assert not made.live().ok
+
+
+def test_cdc_status_says_since_when_and_what_is_done(tmp_path: Path, observer: ReplicationObserver) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'[database]\npath = "{(tmp_path / "t.duckdb").as_posix()}"\n'
+        '[sync]\nclickhouse_endpoint = "http://localhost"\n'
+    )
+    (tmp_path / "t.duckdb.cdc").mkdir()
+    observer.unseen.break_stands(FOUND, by_itself=True)
+    observer.unseen.reconciling(TRADES, "comparing")
+    process = psutil.Process(os.getpid()).create_time()
+    status = observer.status().model_copy(update={"process_start": process})
+    write_status(load(path, {}).status_path, status)
+    found = CliRunner().invoke(build_app(), ["-c", str(path), "status"], env={"DUCKDB_PATH": ""})
+    words = " ".join(found.output.split())
+    assert "main.trades: changes may have gone unseen for 90 s: being compared with the target" in words
