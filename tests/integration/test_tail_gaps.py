@@ -172,3 +172,15 @@ def test_rows_that_the_filter_leaves_out_are_not(current: Followed) -> None:
     current.kept.read()
     assert len(current.kept.rows) == (ROWS + BULK) / 4
     assert current.heard.gaps == [BULK / 4]
+
+
+def test_a_restart_while_such_a_commit_is_delivered_finds_the_rest_of_it(current: Followed) -> None:
+    """[R3] Though a later commit, which is in the log, was delivered before."""
+    current.run("INSERT INTO t VALUES (1000, 1000, 'in the log')")
+    assert current.equal()
+    current.run(*bulk(2_000), "INSERT INTO t VALUES (5000, 5000, 'in the next one'), (-1, 6000, 'and there')")
+    batches = current.kept.reader.read(current.kept.mark, FEW)
+    for _ in range(3):
+        current.kept.take(next(batches))
+    current.kept.reopen(current.source)
+    assert current.equal()

@@ -35,6 +35,7 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 COLUMNS = ("id", "seq", "a", "b", "s")
+SINKS = "seq = -seq"
 NEW_VALUES = (
     "a = NULL",
     "a = coalesce(a, 0) + 1",
@@ -42,7 +43,7 @@ NEW_VALUES = (
     "b = NULL",
     "s = {'x': 1, 'y': b}",
     "s = NULL",
-    "seq = -seq",
+    SINKS,
     "id = id + 100000",
 )
 
@@ -82,6 +83,8 @@ class Transactions(RuleBasedStateMachine):
         self.open = False
         self.altered = 0
         self.changed = False
+        self.sunk: set[str | None] = set()
+        """Rows that may have fallen behind the mark before they were read."""
         self.run(
             f"CREATE TABLE {self.table}"
             " (id INTEGER, seq BIGINT, a INTEGER, b VARCHAR, s STRUCT(x INTEGER, y VARCHAR))"
@@ -107,6 +110,8 @@ class Transactions(RuleBasedStateMachine):
     @rule(new=st.sampled_from(NEW_VALUES), every=st.integers(1, 5), rest=st.integers(0, 4))
     def update(self, new: str, every: int, rest: int) -> None:
         self.changed = True
+        if new == SINKS:
+            self.sunk |= {str(row) for row in range(1, self.last + 1)} - {row[0] for row in self.kept.rows}
         self.run(f"UPDATE {self.table} SET {new} WHERE id % {every} = {rest}")
 
     @rule(every=st.integers(2, 9), rest=st.integers(0, 8))
@@ -183,6 +188,7 @@ class Transactions(RuleBasedStateMachine):
             self.kept.read()
         heard.lost.clear()
         heard.broken.clear()
+        assert heard.gaps == []  # no commit is so large that it skips the log
         assert self.kept.rows == written(self.world.writer, self.table, COLUMNS)
 
     def compare_what_snapshots_promise(self) -> None:
@@ -191,7 +197,7 @@ class Transactions(RuleBasedStateMachine):
         inserted = {
             row[0] for row in written(self.world.writer, self.table, ("id",)) if int(row[0] or 0) <= 100_000
         }
-        assert kept >= inserted
+        assert kept >= inserted - self.sunk
 
 
 @pytest.fixture(params=[True, False], ids=["tail", "snapshots"])
