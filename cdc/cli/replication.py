@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
@@ -12,7 +13,7 @@ import structlog
 
 from cdc.alert import Handler
 from cdc.alert_delivery import AlertDelivery
-from cdc.change import BatchLimits, Position, TableId, TablePlan
+from cdc.change import Batch, BatchLimits, Position, TableId, TablePlan
 from cdc.cli.priority import give_way
 from cdc.cli.reconciling import ReconcilerThread
 from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
@@ -97,12 +98,14 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         clickhouse = target_of(settings, sent=sent)
         stack.callback(clickhouse.close)
         target: Target = clickhouse
+        copied: Callable[[Batch], None] | None = None
         if (redis := settings.redis.options) is not None:
             from cdc.cli.with_redis import mirrored
 
-            target = mirrored(
+            target = mirror = mirrored(
                 target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number
             )
+            copied = mirror.offer
         limits = _limits(settings, sent)
         replicator = Replicator(
             source,
@@ -117,6 +120,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             plan_again=lambda plan: plan_again(settings, source, plan),
             rules=CompletionRule,
             room=Room(settings.spool.max_mb << 20) if settings.spool.enabled else None,
+            copied=copied,
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
         reconciler = ReconcilerThread(

@@ -32,7 +32,7 @@ def mirrored(
     metrics: Metrics,
     stack: ExitStack,
     lease_number: int | None,
-) -> Target:
+) -> MirroredTarget:
     """`target`, of which a copy is kept in Redis until `stack` ends, by the holder of `lease_number`."""
     mirror = Mirror(
         options,

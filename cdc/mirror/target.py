@@ -1,7 +1,7 @@
 """A target that offers the mirror each batch on its way; the replicator knows nothing of it.
 
-A batch is offered when it is encoded, not once it is acknowledged: while the target is away, what was read
-and is not there yet stands in Redis. [R5]
+A batch is offered when it is encoded, not once it is acknowledged, or by `offer` when it is spooled: while
+the target is away, what was read and is not there yet stands in Redis. [R5]
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class MirroredTarget:
 
     def __init__(self, target: Target, offer: Callable[[Batch], None]) -> None:
         self._target = target
-        self._offer = offer
+        self.offer = offer
 
     def __repr__(self) -> str:
         return f"MirroredTarget({self._target!r})"
 
     def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
-        return _MirroredTable(self._target.open(plan, generation), self._offer)
+        return _MirroredTable(self._target.open(plan, generation), self.offer)
 
     def ping(self) -> float:
         return self._target.ping()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdc.change import TablePlan
+from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
 from cdc.replicator.admitted import Rules
 from cdc.replicator.breaker import Breaker
@@ -38,5 +38,7 @@ class Around:
     plan_again: Callable[[TablePlan], TablePlan] | None = None
     rules: Rules | None = None
     """Makes what evaluates a table's completion condition; None: no plan has one."""
+    copied: Callable[[Batch], None] | None = None
+    """Is offered what is spooled, at once; None: nobody keeps a copy."""
     room: Room | None = None
     """What all spools may take; None: reading waits while the target is away."""

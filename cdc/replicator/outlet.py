@@ -93,6 +93,8 @@ class Outlet:
         while True:
             if spool.backlog or (spool.enabled and self.away):
                 if self._secure() and spool.gather(batch):
+                    if self._around.copied is not None:
+                        self._around.copied(batch)
                     self._past(batch)
                     return
                 self.tend(LOOK_SECONDS)  # until there is room, or nothing before the batch any more

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from cdc.change import TableId, TablePlan
+from cdc.change import Batch, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import CdcError, LeaseHeld
 from cdc.replicator.admitted import Rules
@@ -59,6 +59,7 @@ class Replicator:
         plan_again: Callable[[TablePlan], TablePlan] | None = None,
         rules: Rules | None = None,
         room: Room | None = None,
+        copied: Callable[[Batch], None] | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.breaker = breaker or Breaker(clock)
@@ -79,6 +80,7 @@ class Replicator:
             plan_again=plan_again,
             rules=rules,
             room=room,
+            copied=copied,
         )
         self._loops: dict[TableId, TableLoop] = {}
         self._threads: list[threading.Thread] = []

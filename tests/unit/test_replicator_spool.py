@@ -19,7 +19,7 @@ from cdc.replicator.retry import Backoff
 from cdc.replicator.room import Room
 from cdc.replicator.runner import Replicator
 from tests.support.changes import ChangingTarget, LoggedSource, QuickClock
-from tests.support.replication import PLAN, MemoryMarks, Recorder
+from tests.support.replication import PLAN, MemoryMarks, Recorder, seqs_of
 from tests.support.waiting import wait_until
 
 PACE = Pace(limits=BatchLimits(rows=50, bytes=1 << 20), linger_ms=1.0, halted_seconds=1.0)
@@ -34,6 +34,7 @@ class Rig:
     observer: Recorder = field(default_factory=Recorder)
     room: Room | None = field(default_factory=lambda: Room(1 << 20))
     plan: TablePlan = PLAN
+    copied: list[int] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator[Replicator]:
@@ -47,6 +48,7 @@ class Rig:
             backoff=BACKOFF,
             clock=QuickClock(),
             room=self.room,
+            copied=lambda batch: self.copied.extend(seqs_of(batch)),
         )
         replicator.add(self.plan)
         try:
@@ -310,6 +312,15 @@ def test_a_table_that_is_altered_during_an_outage_keeps_what_was_spooled_before(
         rig.target.away = False
         rig.wait_delivered()
     assert rig.marks.restarted == [PLAN.table]
+
+
+def test_what_is_spooled_is_offered_to_whoever_keeps_a_copy() -> None:
+    rig = Rig()
+    with rig.running():
+        rig.outage()
+        rig.insert(2, 3)
+        rig.wait_spooled()
+        assert rig.copied == [2, 3], "the first was offered on its way to the target"
 
 
 def test_two_tables_share_the_room() -> None:
