@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from cdc import __version__
+from cdc.replicator.ports import Delivered
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -115,6 +116,15 @@ class Metrics:
     def render(self) -> bytes:
         """All of them, in Prometheus' text format (`CONTENT_TYPE`)."""
         return generate_latest(self.registry)
+
+    def delivered(self, event: Delivered) -> None:
+        name = str(event.table)
+        self.rows.labels(name).inc(event.rows)
+        self.bytes.labels(name).inc(event.bytes)
+        self.batches.labels(name).inc()
+        self.encode_seconds.labels(name).inc(max(0.0, event.encode_seconds))
+        self.send_seconds.labels(name).inc(max(0.0, event.send_seconds))
+        self.lag_seconds.labels(name).observe(max(0.0, event.lag_seconds))
 
     def enter(self, table: str, state: str) -> None:
         """`table` is in `state` and in no other."""

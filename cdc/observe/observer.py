@@ -145,28 +145,15 @@ class ReplicationObserver:
     # The Observer port
 
     def delivered(self, event: Delivered) -> None:
-        name, metrics = str(event.table), self._metrics
+        name = str(event.table)
         with self._lock:
             table = self._heard(event.table, event.target)
-            table.rows += event.rows
-            table.bytes += event.bytes
-            table.batches += 1
-            table.failed_rows += event.failed_rows
-            if event.position is not None:
-                table.position = str(event.position)
-            table.lag_seconds = table.seconds_behind = max(0.0, event.lag_seconds)
-            table.error = None
+            table.delivered(event)
+            self._metrics.delivered(event)
             if event.mark is not None:
-                table.watermark = event.mark.watermark
-                set_or_absent(metrics.watermark, name, as_number(table.watermark))
-            metrics.rows.labels(name).inc(event.rows)
-            metrics.bytes.labels(name).inc(event.bytes)
-            metrics.batches.labels(name).inc()
-            metrics.encode_seconds.labels(name).inc(max(0.0, event.encode_seconds))
-            metrics.send_seconds.labels(name).inc(max(0.0, event.send_seconds))
-            metrics.lag_seconds.labels(name).observe(table.lag_seconds)
-            metrics.failed_rows.labels(name).set(table.failed_rows)
-            set_or_absent(metrics.seconds_behind, name, table.seconds_behind)
+                set_or_absent(self._metrics.watermark, name, as_number(table.watermark))
+            self._metrics.failed_rows.labels(name).set(table.failed_rows)
+            set_or_absent(self._metrics.seconds_behind, name, table.seconds_behind)
             self._alarms.delivered(event, caught_up=table.state == "running")
         self._log.debug(
             "delivered",

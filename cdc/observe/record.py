@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cdc.observe.status import TableStatus
+from cdc.replicator.ports import Delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,18 @@ class TableRecord:
     error: str | None = None
     heard_at: float = 0.0
     """Monotonic: the last event of any kind, or when the wait it announced is over."""
+
+    def delivered(self, event: Delivered) -> None:
+        self.rows += event.rows
+        self.bytes += event.bytes
+        self.batches += 1
+        self.failed_rows += event.failed_rows
+        if event.position is not None:
+            self.position = str(event.position)
+        if event.mark is not None:
+            self.watermark = event.mark.watermark
+        self.lag_seconds = self.seconds_behind = max(0.0, event.lag_seconds)
+        self.error = None
 
     def status(self) -> TableStatus:
         return TableStatus(
