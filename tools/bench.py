@@ -3,6 +3,7 @@
 throughput   1,000,000 trades from a file to ClickHouse, as a ratio to the ceiling of the same run
 latency      commit → acknowledged, at several log sizes and rates
 idle         the cost of having nothing to do
+reconcile    the cost of comparing and mending a table whose changes went unseen
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHES = ("throughput", "latency", "idle")
+BENCHES = ("throughput", "latency", "idle", "reconcile")
 
 
 def main() -> int:

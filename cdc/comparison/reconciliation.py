@@ -26,8 +26,9 @@ from cdc.comparison.repair import Repaired, delete_gone, deliver_again
 
 GROUP_ROWS = 1_000_000
 """Rows that are compared by key at once: about 60 MB, and one FINAL of the target for all of them."""
-PATIENCE_SECONDS = (1.0, 4.0)
-"""The waits for rows on their way: one that differs in the same way before and after them is not."""
+PATIENCE_SECONDS = 3.0
+"""The wait for rows on their way: one that differs in the same way before and after it is taken not to be.
+Should it be all the same, it is sent twice, which does no harm."""
 MOST_PASSES = 20
 """Repairs of one group, each of which must leave less to repair."""
 
@@ -178,11 +179,10 @@ class _Table:
     def _lasting(self, pieces: Sequence[Span], moved: Hashes) -> Differences:
         """The differences that are not on their way, and not kept back; `moved` keys belong elsewhere."""
         found = self._differences(pieces, moved)
-        for pause in PATIENCE_SECONDS:
-            if not self._count(found):
-                return found
-            self._pacing.wait(pause)
-            found = found.still(self._differences(pieces, moved))
+        if not self._count(found):
+            return found
+        self._pacing.wait(PATIENCE_SECONDS)
+        found = found.still(self._differences(pieces, moved))
         return found.where(~np.isin(found.keys, self._kept_back()))
 
     def _differences(self, pieces: Sequence[Span], moved: Hashes) -> Differences:

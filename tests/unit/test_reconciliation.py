@@ -199,7 +199,7 @@ def test_rows_on_their_way_are_waited_for_and_not_sent() -> None:
     world.script = [lambda each: None] * (3 + 1 + 3) + [lambda each: each.deliver(3)]
     assert bench.reconcile() == (Repaired(), 0)
     assert (world.sent, world.present()) == ([], world.source)
-    assert bench.clock.waits[0] == PATIENCE_SECONDS[0]
+    assert bench.clock.waits[0] == PATIENCE_SECONDS
 
 
 def test_rows_set_aside_or_waiting_for_their_group_are_left_to_the_replicator() -> None:
