@@ -18,7 +18,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark
+from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, TableId
 from cdc.cli import main, replication
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
@@ -34,6 +34,8 @@ STEPS = (
     "in commit",
     "after commit",
 )
+DIGEST_STEPS = ("before digests", "after digests")
+"""Steps of storing what is known of the target; not in every cycle."""
 
 _ARMED = Path(os.environ.get("CDC_DIE_FILE", os.devnull))
 _AT = os.environ.get("CDC_DIE_AT", "")
@@ -118,6 +120,11 @@ class _Marks(_Wrapped):
             decision = replace(decision, failed=_Inside(decision.failed))
         self._inner.commit(decision)
         reach("after commit")
+
+    def remember(self, table: TableId, digests: bytes) -> None:
+        reach("before digests")
+        self._inner.remember(table, digests)
+        reach("after digests")
 
 
 class _Inside(tuple[FailedRow, ...]):
