@@ -15,6 +15,9 @@ from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def rig(_clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     _clickhouse.ensure()

@@ -222,10 +222,13 @@ rows_per_second = 0
         except (AssertionError, RuntimeError, OSError):
             return 0
 
-    def recover(self, seconds: float = 60.0) -> float:
+    def recover(self, seconds: float = 100.0) -> float:
         """Wait until all is in the target that is committed now; the seconds it took."""
         began, wanted = time.monotonic(), self.committed()
-        wait_until(lambda: self.arrived() >= wanted, f"trade {wanted} to arrive", seconds)
+        try:
+            wait_until(lambda: self.arrived() >= wanted, f"trade {wanted} to arrive", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.told()}") from error
         return time.monotonic() - began
 
     def status(self) -> dict[str, Any]:
@@ -256,7 +259,7 @@ rows_per_second = 0
     def failed_rows(self) -> int:
         return sum(int(each["failed_rows"]) for each in self.trouble_tables())
 
-    def said(self, seconds: float = 20.0) -> str:
+    def said(self, seconds: float = 60.0) -> str:
         """What a person is told, as soon as there is anything: of a table, an alert, or as a last word."""
         found: list[str] = []
 
@@ -348,4 +351,7 @@ rows_per_second = 0
         code = self.replica.process.poll()
         state = "runs" if code is None else f"ended with {code}"
         words = [*self.replica.messages()[-10:], *self.trouble(), getattr(self, "_last_error", "")]
-        return "\n".join([f"replicator {state}, {self.arrived()} of {self.committed()} arrived", *words])
+        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+        first = f"replicator {state}, {self.arrived()} of {self.committed()} arrived, machine's load {load}"
+        tables = [f"{each['table']}: {each['state']} since {each['since']}" for each in self.trouble_tables()]
+        return "\n".join([first, *tables, *words])
