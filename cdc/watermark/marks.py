@@ -6,11 +6,10 @@ overtaken, or the mark was reset since it was loaded. A commit never moves a mar
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from cdc.change import Decision, Mark, Position, Progress, Spooled, SpoolEntry, TableId, TablePlan
 from cdc.change import Held as HeldGroups
@@ -18,9 +17,9 @@ from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
 from cdc.watermark import digests as delivered_digests
 from cdc.watermark import held, spool
+from cdc.watermark.columns import MarkColumns, check_same_columns
 from cdc.watermark.database import Database
 from cdc.watermark.failed import FailedRecord, FailedRows
-from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
 
 
 class Held(Protocol):
@@ -46,57 +45,6 @@ class Leases:
     @property
     def held(self) -> bool:
         return all(lease.held for lease in self._leases)
-
-
-@dataclass(frozen=True, slots=True)
-class MarkColumns:
-    """The columns whose values a table's mark holds: the watermark, then the key."""
-
-    names: tuple[str, ...]
-    types: tuple[str, ...]
-    """As DuckDB spells them."""
-
-    @classmethod
-    def of(cls, plan: TablePlan) -> Self:
-        types = {column.name: column.type for column in plan.columns}
-        return cls((plan.watermark.name, *plan.key), (plan.watermark.type, *(types[k] for k in plan.key)))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        names, types = zip(*json.loads(text), strict=True)
-        return cls(names, types)
-
-    def to_json(self) -> str:
-        return json.dumps(list(zip(self.names, self.types, strict=True)))
-
-    def __str__(self) -> str:
-        watermark, *key = (f"{name} {type_}" for name, type_ in zip(self.names, self.types, strict=True))
-        return f"{watermark} with the key {', '.join(key)}"
-
-    @property
-    def watermark_type(self) -> MarkType:
-        return mark_type(self.types[0])
-
-    def alike(self, other: Self) -> bool:
-        """Whether the watermarks are of one family of types, such as the integers."""
-        return type(self.watermark_type) is type(other.watermark_type)
-
-    def order(self, mark: Mark) -> tuple[Order, ...]:
-        """What sorts marks of this table; a mark without a key is before every row of its watermark.
-
-        Key values are compared as far as their types have an exact order. Text does not count: its column may
-        have a collation, and a mark wrongly taken to go backwards would halt the table.
-
-        Raises:
-            StateError: a value is not of its column's type.
-        """
-        orders = [self.watermark_type.order(mark.watermark)]
-        for name, value in zip(self.types[1:], mark.key, strict=False):
-            kind = find_mark_type(name)
-            if kind is None or isinstance(kind, Text):
-                break
-            orders.append(kind.order(value))
-        return tuple(orders)
 
 
 class BoundMarks:
@@ -131,7 +79,7 @@ class BoundMarks:
             self._fence(connection)
             stored = _table(connection, self._lease.source, plan.table)
             if stored.mark is not None:
-                _check_same_columns(plan.table, stored.mark, stored.columns, columns)
+                check_same_columns(plan.table, stored.mark, stored.columns, columns)
             if stored.columns != columns:
                 now = self._clock.wall()
                 values = (self._lease.source, plan.table.schema, plan.table.name, columns.to_json(), now)
@@ -352,24 +300,6 @@ def _table(connection: sqlite3.Connection, source: str, table: TableId) -> _Stor
         None if columns is None else MarkColumns.from_json(columns),
         None if position is None else Position.parse(position),
         *counts,
-    )
-
-
-def _check_same_columns(table: TableId, mark: Mark, before: MarkColumns | None, after: MarkColumns) -> None:
-    """A wider type is the same column still; another column, or a type without this value, is not."""
-    try:
-        after.order(mark)
-        readable = True
-    except StateError:
-        readable = False
-    # columns are not known of a mark rebuilt from the target: only its text can be checked
-    if readable and (before is None or (before.names == after.names and before.alike(after))):
-        return
-    raise StateError(
-        "go on from the mark of",
-        table,
-        f"{mark.to_json()} is of {before or 'unknown columns'}, and the table is now replicated by {after}",
-        f"Set the columns back, or run 'cdc resync {table}' to send every row again",
     )
 
 

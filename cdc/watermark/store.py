@@ -18,9 +18,10 @@ from cdc.closing import Closing
 from cdc.errors import StateError
 from cdc.watermark import digests, spool
 from cdc.watermark.breaks import Breaks
+from cdc.watermark.columns import MarkColumns
 from cdc.watermark.database import Database, Mode
 from cdc.watermark.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
-from cdc.watermark.marks import BoundMarks, Held, MarkColumns
+from cdc.watermark.marks import BoundMarks, Held
 
 FILE_NAME = "state.sqlite3"
 
