@@ -83,6 +83,12 @@ class Outlet:
             return False
         return self._around.breaker.state is not BreakerState.CLOSED or not self._around.reach.lately()
 
+    @property
+    def _well(self) -> bool:
+        """The target is not away; said without a look at the clock where it took what it was sent last. That
+        one which is stuck is away is seen by whoever waits for it."""
+        return (self._target.opened and self._delivery.failing_since is None) or not self.away
+
     def take(self, batch: Batch) -> None:
         """Have `batch` delivered, or spooled; waits while neither is possible.
 
@@ -91,7 +97,7 @@ class Outlet:
         """
         spool, pipeline = self._spool, self._pipeline
         while True:
-            if spool.backlog or (spool.enabled and self.away):
+            if spool.backlog or (spool.enabled and not self._well):
                 if self._secure() and spool.gather(batch):
                     if self._around.copied is not None:
                         self._around.copied(batch)

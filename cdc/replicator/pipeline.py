@@ -97,17 +97,19 @@ class Pipeline:
 
     def has_room(self, seconds: float | None) -> bool:
         """Whether another batch may be put, within so many seconds; None: however long it takes."""
-        with self._changed:
-            done = self._changed.wait_for(lambda: self._error or len(self._waiting) <= DEPTH, seconds)
+        if len(self._waiting) > DEPTH:  # only the caller puts more
+            with self._changed:
+                self._changed.wait_for(lambda: self._error or len(self._waiting) <= DEPTH, seconds)
         self._raise()
-        return bool(done)
+        return len(self._waiting) <= DEPTH
 
     def is_empty(self, seconds: float | None) -> bool:
         """Whether everything put so far is delivered, within so many seconds."""
-        with self._changed:
-            done = self._changed.wait_for(lambda: self._error or not self._left, seconds)
+        if self._left:
+            with self._changed:
+                self._changed.wait_for(lambda: self._error or not self._left, seconds)
         self._raise()
-        return bool(done)
+        return not self._left
 
     def drain(self) -> None:
         """Wait until everything put so far is delivered."""

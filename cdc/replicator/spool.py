@@ -94,6 +94,8 @@ class Spool:
     @property
     def backlog(self) -> bool:
         """There is something that is not on its way yet."""
+        if not self._chunks:
+            return bool(self._gathered.batches)
         return bool(self._gathered.batches) or any(
             each >= self._next_to_go for each in reversed(self._chunks)
         )
@@ -229,6 +231,8 @@ class Spool:
 
     def delivered(self, numbers: Iterable[int | None]) -> None:
         """Chunks of these numbers are in the target, and no longer in the store."""
+        if not self._chunks:
+            return
         gone = [self._chunks.pop(each) for each in numbers if each is not None and each in self._chunks]
         if not gone:
             return
