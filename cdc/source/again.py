@@ -22,7 +22,9 @@ from cdc.source.session import FATAL
 from cdc.source.tail import Tail
 
 ROWS = 122_880
-"""Row ids looked at or handed out at a time: a row group, some 50 ms."""
+"""Row ids of suspects taken at a time: a row group, some 50 ms to look at."""
+LEARN_ROWS = 40_960
+"""Row ids looked at at a time while rows are being delivered: some 20 ms that a commit may have to wait."""
 _REST = 9.0
 """Pauses between looks, in times of a look's duration: a tenth of a core at most."""
 _STORE_SECONDS = 5.0
@@ -161,7 +163,7 @@ class Again:
         """
         digests, now = self._digests, self._clock.monotonic()
         digests.settle()
-        span = digests.next_wanting(ROWS)
+        span = digests.next_wanting(LEARN_ROWS)
         if span is not None and now >= self._learn_at:
             digests.learn(span, self._look(tail, mark, span))
             digests.settle()

@@ -270,6 +270,9 @@ class TailingReader:
                 self._events.tail_broken(self._table, _LACKING)
             self._unseen = False
         elif groups.iteration > self._groups.iteration:
+            if not later:  # it did not begin where the log does
+                self._lose(Lost("a checkpoint ran meanwhile", passing=True))
+                return
             self._checkpointed(self._tail)
         self._again.touched(self._tail.touched)
         self._told = ""

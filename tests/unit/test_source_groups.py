@@ -67,3 +67,22 @@ def test_rows_may_be_lacking_when_more_are_dead_or_fewer_are_stored() -> None:
     assert not after(stored_rows=40, live_rows=40).may_lack_rows_of(BEFORE)
     assert after(live_rows=29).may_lack_rows_of(BEFORE)
     assert after(stored_rows=20, live_rows=20).may_lack_rows_of(BEFORE)
+
+
+def test_deletions_in_the_log_do_not_make_rows_lack() -> None:
+    assert not after(live_rows=29).may_lack_rows_of(BEFORE, logged(deleted=1))
+    assert after(live_rows=28).may_lack_rows_of(BEFORE, logged(deleted=1))
+
+
+def test_groups_stay_where_they_were_if_blocks_and_row_ids_are_the_same() -> None:
+    assert after(digests=(1, 7, 3)).unmoved_since(BEFORE) == [(0, 10), (20, 30)]
+    assert after(digests=(1, 3), ends=(10, 20)).unmoved_since(BEFORE) == [(0, 10)]
+    assert after(ends=()).unmoved_since(BEFORE) == []
+
+
+def test_where_gaps_hide_row_ids_a_rewritten_group_is_explained_only_by_a_log_that_did_something() -> None:
+    before = RowGroups(iteration=4, stored_rows=30, live_rows=30, ends=(), digests=(1, 2, 3), last=40)
+    assert before.end == 41
+    assert after().explained_by(before, logged())
+    assert not after(digests=(1, 7, 3)).explained_by(before, logged())
+    assert after(digests=(1, 7, 3)).explained_by(before, logged(touched=(15,)))
