@@ -174,6 +174,8 @@ class Reconciler:
                 return
             except CdcError as error:
                 self._events.reconciler_failed(error)
+            except Exception as error:  # noqa: BLE001 - a defect here is to be told, and to end nothing else
+                self._events.reconciler_failed(_unexpected("tables", error))
             self._clock.wait(self._stop, LOOK_SECONDS)
 
     def look(self) -> None:
@@ -273,7 +275,7 @@ class Reconciler:
         return pause
 
 
-def _unexpected(table: TableId, error: Exception) -> CdcError:
+def _unexpected(table: TableId | str, error: Exception) -> CdcError:
     wrapped = CdcError(
         "reconcile",
         table,

@@ -340,6 +340,20 @@ def test_a_lost_lease_ends_it_and_the_replicator(bench: Bench) -> None:  # [R8]
     assert len(bench.breaks.standing()) == 1
 
 
+def test_a_defect_in_the_decision_itself_is_told_and_ends_nothing(bench: Bench) -> None:
+    bench.break_table()
+
+    def fail(*_: object) -> Standing:
+        bench.stop.set()
+        raise ZeroDivisionError("a defect")
+
+    bench.reconciler._standing = fail
+    bench.reconciler.run()  # returns
+    [told] = bench.told.failures
+    assert "unexpected ZeroDivisionError" in told.problem
+    assert len(bench.breaks.standing()) == 1
+
+
 def test_a_stop_ends_it_and_the_break_stays(bench: Bench) -> None:
     bench.outcomes = [Stopped()]
     bench.break_table()
