@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,9 @@ LOW_NICENESS = 5
 """Leaves a quarter of a core beside one who wants all of it. Not 10: that leaves a twentieth where writer and
 ClickHouse are both busy, and on a machine with fifteen busy programs rows came after three seconds."""
 _AUTOGROUP = Path("/proc/self/autogroup")
+_ATTEMPTS, _PAUSE_SECONDS = 10, 0.1
+"""Linux takes one such write in a tenth of a second from all users but root together, and says EAGAIN to
+others: several replicators may be started at once."""
 
 
 def give_way(niceness: int = LOW_NICENESS) -> None:
@@ -32,5 +36,15 @@ def give_way(niceness: int = LOW_NICENESS) -> None:
     process.nice(max(process.nice(), niceness))
     if sys.platform == "linux" and os.getsid(0) == process.pid:  # else it is a shell's session, say
         with contextlib.suppress(OSError, ValueError, IndexError):  # no autogroups, or a read-only /proc
-            already = int(_AUTOGROUP.read_text().split()[-1])
+            _make_session_nice(niceness)
+
+
+def _make_session_nice(niceness: int) -> None:
+    already = int(_AUTOGROUP.read_text().split()[-1])
+    for _ in range(_ATTEMPTS):
+        try:
             _AUTOGROUP.write_text(str(max(already, niceness)))
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc.cli import priority
 from cdc.cli.priority import LOW_NICENESS
 
 AUTOGROUP = Path("/proc/self/autogroup")
@@ -33,3 +34,27 @@ def test_a_program_in_a_session_of_its_own_makes_the_session_nice_too() -> None:
 def test_a_session_shared_with_others_keeps_its_niceness() -> None:
     before = int(AUTOGROUP.read_text().split()[-1])
     assert told(own_session=False) == [LOW_NICENESS, before]
+
+
+def test_a_write_that_comes_too_soon_after_another_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy:
+        """As the kernel refuses a second write within a tenth of a second."""
+
+        def __init__(self) -> None:
+            self.written: list[str] = []
+            self.refusals = 2
+
+        def read_text(self) -> str:
+            return "/autogroup-1 nice 0\n"
+
+        def write_text(self, text: str) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise BlockingIOError
+            self.written.append(text)
+
+    busy = Busy()
+    monkeypatch.setattr(priority, "_AUTOGROUP", busy)
+    monkeypatch.setattr(priority, "_PAUSE_SECONDS", 0.0)
+    priority._make_session_nice(5)
+    assert busy.written == ["5"]
