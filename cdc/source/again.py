@@ -179,7 +179,13 @@ class Again:
     def _look(self, tail: Tail, mark: Mark | None, span: Span) -> Found:
         low = self._reader.low(mark)
         width = self._digests.width
-        found = read_digests(tail.cursor, tail.base.relation, self._reader.plan, low, span, width)
+        try:
+            found = read_digests(tail.cursor, tail.base.relation, self._reader.plan, low, span, width)
+        except FATAL:
+            raise
+        except duckdb.Error:
+            tail.base.verify()  # DuckDB reports a checkpoint during its reads in many ways
+            raise
         tail.base.verify()
         return found
 

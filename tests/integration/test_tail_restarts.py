@@ -8,11 +8,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from cdc.errors import SourceReplaced
+from cdc.source.digests import Found, read_digests
 from cdc.source.mirror import Changes, Mirror
 from cdc.source.twin import Decoded
 from tests.support.followed import Followed
@@ -167,3 +169,24 @@ def test_a_table_whose_updates_move_its_watermark_needs_no_such_word(current: Fo
     current.kept.read()
     assert ("1", "2000", "u") in current.kept.rows
     assert current.heard.broken == []
+
+
+def test_a_checkpoint_while_what_the_target_holds_is_looked_at_is_met_by_the_next_read(
+    current: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB reports it as an error of its own, for its reads failed."""
+    current.kept = Kept(current.source, plan_of(current.source, "t"))
+    overtaken: list[str] = []
+
+    def overtake(*arguments: Any) -> Found:
+        if not overtaken:
+            overtaken.append("once")
+            current.run("UPDATE t SET s = 'u' WHERE id < 5", "CHECKPOINT")
+            raise duckdb.Error("its reads failed")
+        return read_digests(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cdc.source.again.read_digests", overtake)
+        current.kept.read()
+    assert overtaken
+    assert current.equal()
