@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -196,6 +197,42 @@ def test_a_replicator_killed_during_an_outage_loses_nothing_of_it(
         )
         assert run.metric("cdc_tail_broken_total") == 0
         assert run.rows_sent() < ROWS / 2
+        assert run.rig.query("SELECT count() - uniqExact(id) FROM DB.orders FINAL").strip() == "0"
+
+
+@pytest.mark.parametrize(
+    ("step", "by"),
+    [
+        ("before spooling", "KILL"),
+        ("after spooling", "KILL"),
+        ("after spooling", "TERM"),
+        ("before send", "KILL"),
+        ("after send", "KILL"),
+        ("in commit", "KILL"),
+    ],
+)
+def test_an_end_at_a_step_of_spooling_or_of_delivering_the_spool_loses_nothing(
+    clickhouse_server: ClickHouseServer, tmp_path: Path, step: str, by: str
+) -> None:
+    with outage(clickhouse_server, tmp_path, "replicate") as run:
+        run.rig.stop()
+        run.rig.replicate(mortal=True)
+        run.insert(1)
+        wait_until(lambda: _arrived(run.rig) == ROWS + 1, "the restarted replicator to be at work")
+        clickhouse_server.kill()
+        run.insert(10)
+        run.wait_spooled(run.last)
+        began = run.insert if "spooling" in step else lambda _: clickhouse_server.start()
+        happening = threading.Timer(0.3, began, (20,))
+        happening.start()
+        assert run.rig.replica.die(step, by) == (0 if by == "TERM" else -9)
+        happening.join()
+        clickhouse_server.ensure()
+        run.writer.run("UPDATE orders SET v = 'after' WHERE id = 3")
+        run.insert(10)
+        run.rig.replicate()
+        source = {int(id_ or 0): (str(v), 0) for id_, v in run.writer.run("SELECT id, v FROM orders")}
+        wait_until(lambda: run.final() == source, "source and target to be equal", 30.0)
         assert run.rig.query("SELECT count() - uniqExact(id) FROM DB.orders FINAL").strip() == "0"
 
 

@@ -13,12 +13,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, TableId
+from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, SpoolEntry, TableId
 from cdc.cli import main, replication
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
@@ -36,6 +36,9 @@ STEPS = (
 )
 DIGEST_STEPS = ("before digests", "after digests")
 """Steps of storing what is known of the target; not in every cycle."""
+
+SPOOL_STEPS = ("before spooling", "after spooling")
+"""Steps of storing what is read while the target is away."""
 
 _ARMED = Path(os.environ.get("CDC_DIE_FILE", os.devnull))
 _AT = os.environ.get("CDC_DIE_AT", "")
@@ -120,6 +123,11 @@ class _Marks(_Wrapped):
             decision = replace(decision, failed=_Inside(decision.failed))
         self._inner.commit(decision)
         reach("after commit")
+
+    def append(self, table: TableId, entries: Sequence[SpoolEntry]) -> None:
+        reach("before spooling")
+        self._inner.append(table, entries)
+        reach("after spooling")
 
     def remember(self, table: TableId, digests: bytes) -> None:
         reach("before digests")

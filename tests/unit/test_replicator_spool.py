@@ -383,3 +383,39 @@ def test_whatever_fails_and_restarts_every_change_arrives_and_the_newest_wins(st
     assert rig.target.final() == newest
     assert rig.in_order()
     assert threading.active_count() < 20
+
+
+def test_a_target_that_is_slow_and_answers_is_waited_for_and_nothing_is_spooled() -> None:
+    rig, blocked = Rig(), threading.Event()
+
+    def slowly(seqs: list[int]) -> None:
+        blocked.wait(0.4)  # eight seconds of this clock
+
+    rig.target.refuse = slowly
+    with rig.running():
+        rig.insert(*range(1, 300))
+        rig.wait_delivered()
+    assert rig.marks.appends == 0
+
+
+def test_a_target_that_hangs_and_does_not_answer_is_away() -> None:
+    """A network that swallows everything: no attempt fails until it times out."""
+    rig, back = Rig(), threading.Event()
+    with rig.running():
+        rig.insert(1)
+        rig.wait_delivered()
+
+        def hang(seqs: list[int]) -> TargetError | None:
+            return None if back.wait(10.0) else TargetError("insert", "trades", "timed out", "Wait")
+
+        rig.target.refuse = hang
+        rig.target.ping_error = lambda: (
+            None if back.is_set() else TargetError("reach", "it", "-", "-", meaning=Meaning.RETRY)
+        )
+        rig.insert(2)
+        rig.insert(3)
+        rig.wait_spooled()
+        assert rig.delivered() == {1}
+        back.set()
+        rig.wait_delivered()
+    assert [each.seq for each in rig.target.changes] == [1, 2, 3]
