@@ -136,7 +136,7 @@ class Again:
         except FATAL:
             raise
         except duckdb.Error:
-            tail.base.verify()  # if it stands, the rows are handed out without being compared
+            pass  # the rows are handed out without being compared
         self._taken = span, found
         return self._digests.differing(span, found)
 
@@ -159,13 +159,19 @@ class Again:
         after it showed.
 
         Raises:
-            SnapshotSuperseded, duckdb.Error: the rows cannot be looked at.
+            SnapshotSuperseded: a checkpoint overtook the file.
+            duckdb.FatalException, duckdb.InternalException: see `Tail.failed`.
         """
         digests, now = self._digests, self._clock.monotonic()
         digests.settle()
         span = digests.next_wanting(LEARN_ROWS)
         if span is not None and now >= self._learn_at:
-            digests.learn(span, self._look(tail, mark, span))
+            try:
+                digests.learn(span, self._look(tail, mark, span))
+            except FATAL:
+                raise
+            except duckdb.Error:
+                digests.leave(span)
             digests.settle()
             after = self._clock.monotonic()
             self._learn_at = after + _REST * (after - now)

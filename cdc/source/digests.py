@@ -237,6 +237,10 @@ class Digests:
         self._known[within] |= learnt
         self._unsettled[within] |= learnt
 
+    def leave(self, span: Span) -> None:
+        """Nothing can be learnt of `span` before the next checkpoint."""
+        self._tried[span[0] // self.width : -(-span[1] // self.width)] = True
+
     def _wanting(self) -> Flags:
         return ~(self._known | self._suspect | self._touched | self._tried)
 

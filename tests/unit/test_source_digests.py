@@ -205,3 +205,13 @@ def test_digests_of_other_columns_or_another_filter_have_another_name() -> None:
         dataclasses.replace(PLAN, filter="id > 1"),
     )
     assert len({fingerprint_of(plan) for plan in (PLAN, *others)}) == 3
+
+
+def test_a_range_that_cannot_be_looked_at_is_left_until_the_next_checkpoint() -> None:
+    made = known()
+    made.touch(np.array([5]))
+    made.checkpointed(5, 50, appended_from=50)
+    made.leave((0, 10))
+    assert not made.wanting
+    made.checkpointed(6, 50, appended_from=50)
+    assert made.next_wanting(100) == (0, 10)
