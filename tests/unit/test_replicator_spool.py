@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cdc.change import BatchLimits, Column, TablePlan
+from cdc.change import BatchLimits, Column, Completion, TablePlan
 from cdc.errors import Meaning, StateError, TargetError
+from cdc.replicator.admitted import GROUP_NUMBER
 from cdc.replicator.pace import Pace
 from cdc.replicator.retry import Backoff
 from cdc.replicator.room import Room
@@ -24,6 +26,16 @@ from tests.support.waiting import wait_until
 
 PACE = Pace(limits=BatchLimits(rows=50, bytes=1 << 20), linger_ms=1.0, halted_seconds=1.0)
 BACKOFF = Backoff(first_seconds=0.5, steps_seconds=(1.0,))
+
+
+class EvenKeys:
+    """A group is complete if its number is even."""
+
+    def complete(self, rows: pa.Table) -> set[int]:
+        found = zip(rows.column(GROUP_NUMBER).to_pylist(), rows.column("id").to_pylist(), strict=True)
+        return {number for number, id_ in found if id_ % 2 == 0}
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -48,6 +60,7 @@ class Rig:
             backoff=BACKOFF,
             clock=QuickClock(),
             room=self.room,
+            rules=lambda plan, completion: EvenKeys(),
             copied=lambda batch: self.copied.extend(seqs_of(batch)),
         )
         replicator.add(self.plan)
@@ -323,6 +336,25 @@ def test_what_is_spooled_is_offered_to_whoever_keeps_a_copy() -> None:
         assert rig.copied == [2, 3], "the first was offered on its way to the target"
 
 
+def test_rows_of_incomplete_groups_are_parked_when_the_spool_is_delivered_and_not_before() -> None:  # [F8]
+    waiting = Completion("id", "even", max_age_seconds=100_000.0, max_rows=100, max_bytes=1 << 20)
+    rig = Rig(plan=replace(PLAN, completion=waiting))
+    with rig.running():
+        rig.insert(2)
+        rig.wait_delivered()
+        rig.target.away = True
+        rig.insert(4)
+        wait_until(lambda: rig.marks.entries, "the first row to be spooled", 10.0)
+        rig.insert(5, 6, 7)
+        rig.wait_spooled()
+        assert rig.marks.held(PLAN.table).rows == ()
+    rig.target.away = False
+    with rig.running():
+        wait_until(lambda: not rig.marks.entries, "the spool to be empty", 10.0)
+    assert sorted(each.key for each in rig.target.changes) == [2, 4, 6]
+    assert sorted(each.group for each in rig.marks.held(PLAN.table).rows) == ["5", "7"]
+
+
 def test_two_tables_share_the_room() -> None:
     room = Room(100)
     assert room.take(60)
@@ -337,7 +369,7 @@ Step = st.sampled_from(["insert", "update", "delete", "away", "back", "read", "r
 
 
 @settings(
-    max_examples=20,
+    max_examples=100,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
