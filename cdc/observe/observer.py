@@ -34,7 +34,7 @@ from cdc.replicator.ports import Delivered, Spooling
 
 class ReplicationObserver:
     """The replicator's `Observer`. Its methods take a lock for microseconds and do no input or output: the
-    log has a thread of its own, and so has the status file.
+    log has a thread of its own, and so has the status file. Only a broken tail is stored first.
 
     It is a context manager: entering starts the status file (StateError where its directory cannot be made),
     leaving writes its last word.
