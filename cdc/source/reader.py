@@ -128,11 +128,6 @@ class SnapshotReader:
     def plan(self) -> TablePlan:
         return self._plan
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The plan's key columns."""
-        return self._plan.key
-
     def read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
         """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
 

@@ -89,7 +89,7 @@ class TailingReader:
         """Where the last read ended."""
         self._inserted_from: int | None = None
         """The row id of the first row that is in the log, and not among its frames."""
-        self._gap = Gap(reader.key, lambda rows: events.tail_gap(table, rows))
+        self._gap = Gap(reader.plan.key, lambda rows: events.tail_gap(table, rows))
 
     def __repr__(self) -> str:
         return f"TailingReader({self._table}, {'tail' if self._tail else 'snapshots'})"
