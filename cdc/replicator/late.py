@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cdc.change import Batch, Encoded
+from cdc.errors import TargetError
 from cdc.replicator.ports import TargetTable
 
 
 class LateTable:
     """Opened by the first `encode`, which then raises what opening raises."""
 
-    def __init__(self, open_table: Callable[[], TargetTable], table: TargetTable | None = None) -> None:
+    def __init__(
+        self,
+        open_table: Callable[[], TargetTable],
+        table: TargetTable | None = None,
+        error: TargetError | None = None,
+    ) -> None:
+        """`error`: why it could not be opened yet."""
         self._open = open_table
         self._table = table
+        self.error = error
 
     def __repr__(self) -> str:
         return f"LateTable({self._table!r})"

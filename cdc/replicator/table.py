@@ -130,8 +130,7 @@ class TableLoop:
             known = progress.mark is not None and not altered
             if error.meaning is not Meaning.RETRY or not (spool.enabled and known):
                 raise
-            self._observer.retried(self._plan.table, error, 1, 0.0)
-            return LateTable(open_table)
+            return LateTable(open_table, error=error)
 
     def _deliver(self, target: LateTable, spool: Spool, progress: Progress, first: TableState) -> None:
         """Follow the table from where it is delivered to, or from the end of its spool."""
@@ -152,6 +151,8 @@ class TableLoop:
             ):
                 outlet.mark = spool.mark or progress.mark
                 self._enter(first)
+                if target.error is not None:  # after the state, so that it is still shown
+                    self._observer.retried(self._plan.table, target.error, 1, 0.0)
                 self._follow(reader, outlet, delivery, hold)
         finally:
             hold.close()
