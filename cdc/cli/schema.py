@@ -90,13 +90,16 @@ def grants(
     ctx: typer.Context,
     user: Annotated[str, typer.Argument(help="The user the replicator connects as.")],
     names: Tables = None,
+    reading: Annotated[
+        bool, typer.Option("--select", help="Reading too: for 'cdc verify', and for [sync] reconcile.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the statements that give a user what the replicator needs, and no more. [S4]"""
     if not user:
         raise typer.BadParameter("a user has a name")
     with _opened(ctx, names) as (target, plans):
-        statements = {plan.table: target.grants(plan, user) for plan in plans}
+        statements = {plan.table: target.grants(plan, user, reading=reading) for plan in plans}
     _print_statements(statements, as_json)
 
 

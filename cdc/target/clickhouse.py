@@ -91,9 +91,12 @@ class ClickHouseTarget(Closing):
         definition = self._define(plan)
         return (definition.create_database(), definition.create_table(), definition.create_view())
 
-    def grants(self, plan: TablePlan, user: str) -> tuple[str, ...]:
-        """The statements that give `user` what the replicator needs for `plan`, and no more. [S4]"""
-        return (self._define(plan).grant_insert(user),)
+    def grants(self, plan: TablePlan, user: str, *, reading: bool = False) -> tuple[str, ...]:
+        """The statements that give `user` what the replicator needs for `plan`, and no more. [S4]
+
+        `reading`: what comparing source and target needs too.
+        """
+        return (self._define(plan).grant(user, reading=reading),)
 
     def diff(self, plan: TablePlan) -> tuple[Difference, ...]:
         """How database, table and view differ from what `plan` asks for; empty when they do not."""

@@ -93,9 +93,13 @@ class TableDefinition:
     def modify_column(self, name: str, clickhouse_type: str) -> str:
         return f"{self._alter()} MODIFY COLUMN {quote_identifier(name)} {clickhouse_type}"
 
-    def grant_insert(self, user: str) -> str:
-        """All that the replicator's user needs, where nothing is created for it (releases from 20.4). [S4]"""
-        return f"GRANT{self._on_cluster()} INSERT ON {self.qualified} TO {quote_identifier(user)}"
+    def grant(self, user: str, *, reading: bool = False) -> str:
+        """All that the replicator's user needs, where nothing is created for it (releases from 20.4). [S4]
+
+        `reading`: what a comparison needs too.
+        """
+        rights = "INSERT, SELECT" if reading else "INSERT"
+        return f"GRANT{self._on_cluster()} {rights} ON {self.qualified} TO {quote_identifier(user)}"
 
     def own_columns(self) -> tuple[tuple[str, str], ...]:
         """The columns beside the source's: name, and type with default."""

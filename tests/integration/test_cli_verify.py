@@ -205,6 +205,8 @@ def test_what_apply_cannot_mend_is_refused_with_the_reason(cdc: Commands) -> Non
 def test_grants_are_printed_for_one_user(cdc: Commands) -> None:  # [S4]
     printed = cdc("schema", "grants", "o'brien`").stdout
     assert printed == f"GRANT INSERT ON `{cdc.place.database}`.`trades` TO `o'brien\\``;\n"
+    reading = cdc("schema", "grants", "trade", "--select").stdout
+    assert reading == f"GRANT INSERT, SELECT ON `{cdc.place.database}`.`trades` TO `trade`;\n"
 
 
 def test_a_table_that_is_not_replicated_is_refused(cdc: Commands) -> None:

@@ -48,7 +48,7 @@ def test_a_table_in_a_cluster_is_replicated_by_the_servers_own_path() -> None:
     assert "`shop`.`trades` ON CLUSTER `prod eu` (" in made.create_table()
     assert "ENGINE = ReplicatedReplacingMergeTree(`_cdc_version`)" in made.create_table()
     assert "deduplication_window" not in made.create_table()
-    for statement in (made.create_database(), made.create_view(), made.drop_view(), made.grant_insert("u")):
+    for statement in (made.create_database(), made.create_view(), made.drop_view(), made.grant("u")):
         assert "ON CLUSTER `prod eu`" in statement
 
 
