@@ -31,6 +31,8 @@ from cdc.source.tail import Lost, Round, Tail
 _UNREAD = "a log, or the end of one, may have come and gone between two reads"
 _LACKING = "rows may have been deleted while the log was not followed"
 _LATE = "updates and deletions of rows before the mark are not seen before the writer's next checkpoint"
+_TELL_SECONDS = 2.0
+"""Between two tellings of that while commits go on: each may be one that is not seen."""
 
 
 class TailingReader:
@@ -69,8 +71,10 @@ class TailingReader:
         """The checkpoint whose log cannot be followed; a tail is tried again after the next one."""
         self._told = ""
         """Why there is no tail, as was told."""
-        self._warned_in: int | None = None
-        """The checkpoint since which it was told that updates may be seen late, or not at all."""
+        self._late: str | None = None
+        """Why changes of rows before the mark go unseen until the next checkpoint."""
+        self._late_told: tuple[Position, float] | None = None
+        """When that was told last: for the commits up to there, and by the clock."""
         self._snapshot_due = True
         self._recreated = False
         """The table was dropped and created again: what it holds was not there before."""
@@ -110,6 +114,7 @@ class TailingReader:
         while self._snapshot_due:
             if self._tail is None:
                 self._start_tail()
+                self._tell_late()
             self._snapshot_due = self._tail is None
             before = standing.mark
             standing = yield from self._snapshot(standing)
@@ -148,7 +153,9 @@ class TailingReader:
 
     @property
     def learning(self) -> bool:
-        """`learnt` is to be called again soon, also if nothing is committed."""
+        """The next read is to be soon, also if nothing is committed."""
+        if self._late_untold() is not None:
+            return True
         return self._tail is not None and self._read_whole and self._again.learning
 
     def rows_behind(self, after: Mark | None) -> int:
@@ -275,7 +282,7 @@ class TailingReader:
                 return
             self._checkpointed(self._tail)
         self._again.touched(self._tail.touched)
-        self._told = ""
+        self._told, self._late = "", None
         self._since = None
         self._refused_in = None
         self._reader.resume_from = self._tail.position
@@ -285,12 +292,8 @@ class TailingReader:
         if str(lost) != self._told:  # a log that never can be followed is worth one event
             self._events.tail_lost(self._table, str(lost))
             self._told = str(lost)
-        iteration = self._pinner.position().iteration
-        warned = self._warned_in == iteration
-        if not (lost.passing or warned or self._reader.updates_move_the_mark):
-            self._warned_in = iteration
-            self._events.tail_broken(self._table, f"{_LATE}: {lost}")
-        self._refused_in = None if lost.passing else iteration
+        self._late = None if lost.passing else f"{_LATE}: {lost}"
+        self._refused_in = None if lost.passing else self._pinner.position().iteration
         self._snapshot_due = True
         self._unseen = True
         self._inserted_from = lost.first_row_id
@@ -298,6 +301,22 @@ class TailingReader:
         self._again.lost(recreated=lost.recreated)
         self._gap.broken()
         self._drop_tail()
+
+    def _late_untold(self) -> Position | None:
+        """Where the source is, if commits up to there may hold changes that go unseen, and were not told."""
+        if self._late is None or (self._reader.updates_move_the_mark and not self._deletes):
+            return None
+        position = self._pinner.position()
+        return None if self._late_told is not None and position == self._late_told[0] else position
+
+    def _tell_late(self) -> None:
+        """Tell that changes may go unseen: at once after each checkpoint, then again as commits follow."""
+        if (position := self._late_untold()) is None or self._late is None:
+            return
+        now, told = self._clock.monotonic(), self._late_told
+        if told is None or told[0].iteration != position.iteration or now - told[1] >= _TELL_SECONDS:
+            self._late_told = position, now
+            self._events.tail_broken(self._table, self._late)
 
     def _drop_tail(self) -> None:
         if self._tail is not None:

@@ -1,10 +1,12 @@
-"""A log that can never be followed breaks with each checkpoint: updates before the mark are not seen."""
+"""A log that is not followed: each checkpoint, and each commit, may hold changes that are not seen."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cdc.source import open_source
+from tests.support.clock import FakeClock
 from tests.support.kept import Heard, Kept
 from tests.support.sources import plan_of
 from tests.support.writers import Writer
@@ -13,10 +15,10 @@ from tests.support.writers import Writer
 def test_each_checkpoint_of_a_log_that_is_not_followed_tells_that_changes_may_go_unseen(
     tmp_path: Path,
 ) -> None:  # [R3]
-    path, heard = tmp_path / "t.db", Heard()
+    path, heard, clock = tmp_path / "t.db", Heard(), FakeClock()
     with (
         Writer(path, config={"force_mbedtls_unsafe": "true"}, attach="ENCRYPTION_KEY 'secret'") as writer,
-        open_source(path, deletes=True, events=heard, encryption_key="secret") as source,
+        open_source(path, deletes=True, events=heard, encryption_key="secret", clock=clock) as source,
     ):
         writer.run("CREATE TABLE t (id INTEGER, seq BIGINT)")
         writer.run("INSERT INTO t SELECT i, i FROM range(1000) AS r(i)")
@@ -34,3 +36,40 @@ def test_each_checkpoint_of_a_log_that_is_not_followed_tells_that_changes_may_go
         kept.read()
         assert len(heard.broken) == told + 1
         assert all("the log is encrypted" in each for each in heard.broken)
+
+
+def test_while_an_altered_table_is_read_in_snapshots_each_commit_may_be_a_deletion(tmp_path: Path) -> None:
+    """Also where every update moves the watermark: a deletion never does. [R3]"""
+    path, heard, clock = tmp_path / "t.db", Heard(), FakeClock()
+    with (
+        Writer(path) as writer,
+        open_source(path, deletes=True, events=heard, clock=clock) as source,
+    ):
+        writer.run("CREATE TABLE t (id INTEGER, seq BIGINT)")
+        writer.run("INSERT INTO t SELECT i, i FROM range(1000) AS r(i)")
+        writer.run("CHECKPOINT")
+        kept = Kept(source, replace(plan_of(source, "t"), version="seq"))
+        kept.read()
+        writer.run("ALTER TABLE t ADD COLUMN note VARCHAR")
+        kept.read()
+        first = len(heard.broken)
+        assert first == 1
+        assert "altered" in heard.broken[0]
+        kept.read()
+        assert len(heard.broken) == first  # nothing was committed
+        writer.run("DELETE FROM t WHERE id = 7")
+        kept.read()
+        assert len(heard.broken) == first  # it was told a moment ago,
+        soon = kept.reader.learning
+        assert soon  # and is read for it again soon
+        clock.advance(2.0)
+        kept.read()
+        assert len(heard.broken) == first + 1
+        assert not kept.reader.learning
+        writer.run("CHECKPOINT")
+        kept.read()
+        writer.run("DELETE FROM t WHERE id = 8")
+        told = len(heard.broken)
+        kept.read()
+        assert len(heard.broken) == told  # it is followed again
+        assert 8 not in {row[0] for row in kept.rows}
