@@ -37,6 +37,8 @@ SPOOL_SHARE = 0.8
 """Of the spool's room; above it a person is told, for reading will stop. [R5]"""
 DISK_SECONDS = 10.0
 RATE_SECONDS = 5.0
+MENDED_SECONDS = 600.0
+"""A table that breaks again so soon after it was mended will go on: its alert is not cleared at once."""
 
 FAILED_ATTEMPTS = AlertKind(
     "failed_attempts",
@@ -109,6 +111,7 @@ class Alarms:
         self._least_free_mb = config.free_disk_mb
         self._outcomes: deque[bool] = deque(maxlen=ATTEMPTS_COUNTED)
         self._rows: deque[tuple[float, int]] = deque()
+        self._mended_at: dict[TableId, float] = {}
         self._disk_at = float("-inf")
 
     def delivered(self, event: Delivered, *, caught_up: bool) -> None:
@@ -186,7 +189,11 @@ class Alarms:
             self._tail_broken(table, problem, f"{error.remedy}. {later}.")
 
     def tail_mended(self, table: TableId) -> None:
-        self.alerts.clear(TAIL_BROKEN, str(table), at_once=True)
+        """Cleared at once, unless it comes and goes, as while an encrypted log is not followed."""
+        now, before = self._clock.monotonic(), self._mended_at.get(table)
+        self._mended_at[table] = now
+        often = before is not None and now - before < MENDED_SECONDS
+        self.alerts.clear(TAIL_BROKEN, str(table), at_once=not often)
 
     def look(self, tables: Iterable[Standing], breaker: str) -> None:
         """What no event tells; to be called about once a second."""

@@ -142,3 +142,17 @@ def test_a_full_disk_and_a_tail_that_may_have_missed_updates_are_told(tmp_path: 
     watch.look()
     watch.alarms.tail_broken(TRADES, "the log was cut")
     assert watch.standing() == ["state_disk", "tail_broken"]
+
+
+def test_a_table_that_breaks_again_and_again_is_one_alert(watch: Watch) -> None:
+    watch.alarms.tail_broken(TRADES, "the log is encrypted")
+    watch.alarms.tail_mended(TRADES)
+    assert watch.standing() == []
+    for _ in range(3):
+        watch.alarms.tail_broken(TRADES, "the log is encrypted")
+        watch.clock.advance(5.0)
+        watch.alarms.tail_mended(TRADES)
+        assert watch.standing() == ["tail_broken"]
+    watch.clock.advance(60.0)
+    watch.look()
+    assert watch.standing() == []
