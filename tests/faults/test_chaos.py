@@ -1,4 +1,4 @@
-"""tools/chaos.py for as long as it takes to break everything once. The long runs are started by hand."""
+"""Two minutes of tools/chaos.py with a fixed seed. The long runs are started by hand."""
 
 from __future__ import annotations
 
