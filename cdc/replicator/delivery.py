@@ -153,6 +153,7 @@ class Delivery:
         while True:
             self._await_permission(encoded)
             around.marks.check_lease()
+            began = self.clock.monotonic()
             try:
                 self._target.send(encoded)
             except TargetError as error:
@@ -168,7 +169,7 @@ class Delivery:
                     self._pressure.complain()
                 delay = around.backoff.delay(attempt, around.rng)
                 around.observer.retried(batch.plan.table, error, attempt, delay)
-                self._wait_for_target(delay, error)
+                self._wait_for_target(delay, error, began)
                 if _is_too_large(error) and attempt >= WHOLE_ATTEMPTS and len(batch) > 1:
                     raise
             else:
@@ -182,19 +183,22 @@ class Delivery:
         while (delay := self._around.breaker.delay()) > 0:
             self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
 
-    def _wait_for_target(self, seconds: float, error: TargetError) -> None:
-        """Wait; a target that gave no answer and gives one again ends the wait, for that is what it was for.
+    def _wait_for_target(self, seconds: float, error: TargetError, began: float) -> None:
+        """Wait; a target that was silent since the attempt `began` and answers again ends the wait, for that
+        is what it was for.
 
         One that answers all the time has another trouble, which a ping does not show to be over.
         """
-        until, silent = self.clock.monotonic() + seconds, False
+        until, reach = self.clock.monotonic() + seconds, self._around.reach
         while (left := until - self.clock.monotonic()) > 0:
-            if error.code is None and seconds > LOOK_SECONDS:
-                if not self._around.reach.answers():
-                    silent = True
-                elif silent:
-                    self._around.breaker.half_open()
-                    return
+            if (
+                error.code is None
+                and seconds > LOOK_SECONDS
+                and reach.answers()
+                and reach.silent_since(began)
+            ):
+                self._around.breaker.half_open()
+                return
             self._wait(min(left, LOOK_SECONDS))
 
     def _wait(self, seconds: float) -> None:

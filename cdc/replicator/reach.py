@@ -25,6 +25,7 @@ class Reach:
         self._asked_at: float | None = None
         self._asking_since: float | None = None
         self._answered = True
+        self._silent_at = float("-inf")
         self._round_trip: float | None = None
 
     def __repr__(self) -> str:
@@ -44,6 +45,10 @@ class Reach:
         asking = self._asking_since
         return self._answered and (asking is None or self._clock.monotonic() - asking < EVERY_SECONDS)
 
+    def silent_since(self, moment: float) -> bool:
+        """Whether a ping at `moment` or later, of the monotonic clock, had no answer."""
+        return self._silent_at >= moment
+
     def round_trip(self) -> float | None:
         """Seconds that a ping takes; None while nobody answers."""
         return self._round_trip if self.answers() else None
@@ -57,4 +62,6 @@ class Reach:
             self._answered = error.meaning is not Meaning.RETRY  # one who refuses is there
             self._round_trip = None
         self._asked_at = self._clock.monotonic()
+        if not self._answered:
+            self._silent_at = self._asked_at
         self._asking_since = None

@@ -48,6 +48,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.clock)
         self.pressure = Pressure(self.clock)
+        self.reach = Reach(self.target, self.clock)
         around = Around(
             source=MemorySource(),
             target=self.target,
@@ -56,7 +57,7 @@ class Bench:
             pace=Pace(),
             backoff=Backoff(jitter=0.0),
             breaker=self.breaker,
-            reach=Reach(self.target, self.clock),
+            reach=self.reach,
             limits=self.limits or Limits(self.clock),
             clock=self.clock,
             stop=self.stop,

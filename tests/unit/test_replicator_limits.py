@@ -125,6 +125,29 @@ def test_a_long_wait_ends_when_a_target_that_was_silent_answers_again() -> None:
     assert max(delay for *_, delay in bench.observer.retries) == 30.0
 
 
+def test_a_target_that_comes_back_while_an_attempt_still_fails_is_not_waited_for() -> None:  # [R4]
+    bench = Bench()
+    ended: list[float] = []
+
+    def refuse(seqs: list[int]) -> TargetError | None:
+        if len(ended) == 6:
+            ended.append(bench.clock.monotonic())
+            return None
+        bench.clock.advance(8.0)
+        assert not bench.reach.answers()  # as somebody asks now and then
+        if len(ended) == 5:
+            bench.target.ping_error = lambda: None
+        bench.clock.advance(2.0)
+        ended.append(bench.clock.monotonic())
+        return away()
+
+    bench.target.refuse = refuse
+    bench.target.ping_error = away
+    bench.deliver(1)
+    assert [delay for *_, delay in bench.observer.retries][-1] == 30.0
+    assert ended[6] - ended[5] < 3.0
+
+
 def test_a_target_that_answers_pings_and_refuses_is_left_alone_for_the_whole_wait() -> None:
     bench = Bench()
     errors = [away()] * 5
