@@ -55,7 +55,7 @@ def test_a_connection_that_is_cut_is_made_again(rig: Rig, proxy: Proxy) -> None:
     before = proxy.connections
     proxy.cut()
     took = rig.recover()
-    assert proxy.connections > before
+    wait_until(lambda: proxy.connections > before, "another connection")
     rig.settle("connection reset", took, "none: it is back before anything was to be said")
 
 
