@@ -127,10 +127,11 @@ def test_a_standby_on_another_host_takes_over(rig: Rig, server: RedisServer, tmp
             assert f"held in Redis by process {first.process.pid}" in second.messages()[-1]
         with Replica(elsewhere, "--standby") as second:
             rig.recover()
-            wait_until(lambda: (tmp_path / "state/status.json").exists(), "the standby to be there")
+            wait_until(lambda: second.log.count('"standing by"') == 3, "it to wait for the lease in Redis")
             first.kill()
             began = time.monotonic()
-            rig.recover(10.0)
+            wait_until(lambda: "lease taken in Redis" in second.log, "the standby to take over", 10.0)
+            rig.recover()
             took = time.monotonic() - began
             rig.settle("the active replicator's host lost, a standby on another", took, "none")
             assert second.stop() == 0
