@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cdc.change import Column, Decision, Mark, Position, SpoolEntry, TableId, TablePlan
+from cdc.change import Decision, Mark, Position, SpoolEntry
 from cdc.errors import LeaseHeld, Meaning, StateError
 from cdc.watermark import BoundMarks, Lease, Store, open_store
-
-SOURCE = "0f3a"
-TRADES = TableId("main", "trades")
-COLUMNS = (Column("id", "VARCHAR", nullable=False), Column("seq", "BIGINT", nullable=False))
-PLAN = TablePlan(TRADES, "trades", COLUMNS, ("id",), COLUMNS[1])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as store:
-        yield store
-
-
-@pytest.fixture
-def lease(tmp_path: Path) -> Iterator[Lease]:
-    with Lease(tmp_path, SOURCE) as lease:
-        yield lease
+from tests.support.stored import SOURCE, TRADES, plan
 
 
 @pytest.fixture
 def marks(store: Store, lease: Lease) -> BoundMarks:
     marks = store.bind(SOURCE, lease)
-    marks.describe(PLAN)
+    marks.describe(plan())
     marks.load(TRADES)
     return marks
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,25 +10,7 @@ import pytest
 
 from cdc.errors import ConfigError, StateError
 from cdc.watermark import BoundMarks, Store, open_store
-from tests.support.stored import ORDERS, SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row, plan
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
-    with open_store(tmp_path, clock=clock) as store:
-        yield store
-
-
-@pytest.fixture
-def marks(store: Store) -> BoundMarks:
-    marks = store.bind(SOURCE, FakeLease())
-    marks.describe(plan())
-    return marks
+from tests.support.stored import ORDERS, SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row
 
 
 def test_a_row_that_fails_again_is_one_row_with_more_attempts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,24 +12,6 @@ from cdc.change import Mark
 from cdc.errors import Meaning, StateError
 from cdc.watermark import BoundMarks, Lease, Store, open_store, set_aside
 from tests.support.stored import SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row, plan
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
-    with open_store(tmp_path, clock=clock) as store:
-        yield store
-
-
-@pytest.fixture
-def marks(store: Store) -> BoundMarks:
-    marks = store.bind(SOURCE, FakeLease())
-    marks.describe(plan())
-    return marks
 
 
 def test_a_full_disk_asks_for_a_retry_and_leaves_nothing_by_halves(store: Store, marks: BoundMarks) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,24 +15,6 @@ from cdc.change import Mark, Position, Progress, TableId, TablePlan
 from cdc.errors import Meaning, StateError
 from cdc.watermark import BoundMarks, Store, open_store
 from tests.support.stored import ORDERS, SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row, plan
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
-    with open_store(tmp_path, clock=clock) as store:
-        yield store
-
-
-@pytest.fixture
-def marks(store: Store) -> BoundMarks:
-    marks = store.bind(SOURCE, FakeLease())
-    marks.describe(plan())
-    return marks
 
 
 def test_a_commit_stores_everything_the_decision_says(

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from cdc.change import Column, Decision, Mark, Position, TableId, TablePlan
+from cdc.change import Decision, Mark, Position
 from cdc.errors import LeaseHeld, Meaning, StateError
-from cdc.watermark import BoundMarks, Lease, Store, apply_reset, open_store, plan_reset
-
-SOURCE = "0f3a"
-TRADES = TableId("main", "trades")
-COLUMNS = (Column("id", "VARCHAR", nullable=False), Column("seq", "BIGINT", nullable=False))
-PLAN = TablePlan(TRADES, "trades", COLUMNS, ("id",), COLUMNS[1])
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as store:
-        yield store
-
-
-@pytest.fixture
-def lease(tmp_path: Path) -> Iterator[Lease]:
-    with Lease(tmp_path, SOURCE) as lease:
-        yield lease
+from cdc.watermark import BoundMarks, Lease, Store, apply_reset, plan_reset
+from tests.support.stored import SOURCE, TRADES, plan
 
 
 @pytest.fixture
 def marks(store: Store, lease: Lease) -> BoundMarks:
     """With one batch delivered and digests stored."""
     marks = store.bind(SOURCE, lease)
-    marks.describe(PLAN)
+    marks.describe(plan())
     marks.load(TRADES)
     marks.commit(Decision(TRADES, Mark("5", ("k",)), 3, 30, Position(1, 5), "v1"))
     marks.remember(TRADES, b"known")

@@ -1,0 +1,35 @@
+"""A state store in a directory of the test's own, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cdc.watermark import BoundMarks, Lease, Store, open_store
+from tests.support.stored import SOURCE, FakeClock, FakeLease, plan
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
+    with open_store(tmp_path, clock=clock) as store:
+        yield store
+
+
+@pytest.fixture
+def lease(tmp_path: Path) -> Iterator[Lease]:
+    with Lease(tmp_path, SOURCE) as lease:
+        yield lease
+
+
+@pytest.fixture
+def marks(store: Store) -> BoundMarks:
+    marks = store.bind(SOURCE, FakeLease())
+    marks.describe(plan())
+    return marks
