@@ -1,31 +1,12 @@
-"""What tests of the state store commit to it: a clock and a lease of theirs, plans, decisions, rows."""
+"""What tests of the state store commit to it: a lease of theirs, plans, decisions, rows."""
 
 from __future__ import annotations
-
-import threading
 
 from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
 
 SOURCE = "0f3a"
 TRADES = TableId("main", "trades")
 ORDERS = TableId("main", "orders")
-
-
-class FakeClock:
-    """A wall clock that tests move."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        self.now += seconds
-        return event.is_set()
 
 
 class FakeLease:

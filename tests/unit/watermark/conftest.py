@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from cdc.watermark import BoundMarks, Lease, Store, open_store
-from tests.support.stored import SOURCE, FakeClock, FakeLease, plan
+from tests.support.clock import FakeClock
+from tests.support.stored import SOURCE, FakeLease, plan
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    return FakeClock(wall=1_000.0)
 
 
 @pytest.fixture

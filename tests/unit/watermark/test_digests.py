@@ -14,7 +14,7 @@ from tests.support.stored import SOURCE, TRADES, plan
 def marks(store: Store, lease: Lease) -> BoundMarks:
     """With one batch delivered and digests stored."""
     marks = store.bind(SOURCE, lease)
-    marks.describe(plan())
+    marks.describe(plan(key="VARCHAR"))
     marks.load(TRADES)
     marks.commit(Decision(TRADES, Mark("5", ("k",)), 3, 30, Position(1, 5), "v1"))
     marks.remember(TRADES, b"known")

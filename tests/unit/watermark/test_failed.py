@@ -10,14 +10,15 @@ import pytest
 
 from cdc.errors import ConfigError, StateError
 from cdc.watermark import BoundMarks, Store, open_store
-from tests.support.stored import ORDERS, SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row
+from tests.support.clock import FakeClock
+from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, failed_row
 
 
 def test_a_row_that_fails_again_is_one_row_with_more_attempts(
     store: Store, marks: BoundMarks, clock: FakeClock
 ) -> None:
     marks.commit(decision(None, failed_row("a", version=5, payload=b"old")))
-    clock.now = 1_100.0
+    clock.set_wall(1_100.0)
     marks.commit(decision(None, failed_row("a", version=6, payload=b"new", reason="still too long")))
     marks.commit(decision(None, failed_row("a", version=4, payload=b"stale")))
     (record,) = store.failed()
@@ -42,9 +43,9 @@ def test_failed_rows_are_due_by_their_attempts_and_the_last_delay_repeats(
 ) -> None:
     marks.commit(decision(None, failed_row("a")))
     for delay in (10.0, 30.0, 60.0, 120.0, 120.0):
-        clock.now += delay - 1
+        clock.advance(delay - 1)
         assert marks.due(TRADES, 10) == []
-        clock.now += 1
+        clock.advance(1)
         (record,) = marks.due(TRADES, 10)
         marks.retried([], {record.id: "refused again"})
     assert store.failed()[0].attempts == 6

@@ -18,7 +18,7 @@ from tests.support.stored import SOURCE, TRADES, plan
 @pytest.fixture
 def marks(store: Store, lease: Lease) -> BoundMarks:
     marks = store.bind(SOURCE, lease)
-    marks.describe(plan())
+    marks.describe(plan(key="VARCHAR"))
     marks.load(TRADES)
     return marks
 

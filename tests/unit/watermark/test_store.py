@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cdc.change import Mark, Position, Progress, TableId, TablePlan
 from cdc.errors import Meaning, StateError
 from cdc.watermark import BoundMarks, Store, open_store
-from tests.support.stored import ORDERS, SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row, plan
+from tests.support.clock import FakeClock
+from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, failed_row, plan
 
 
 def test_a_commit_stores_everything_the_decision_says(
@@ -23,7 +24,7 @@ def test_a_commit_stores_everything_the_decision_says(
     assert marks.load(TRADES) == Progress()
     mark = Mark("7", ("00000000-0000-7000-8000-000000000001",))
     marks.commit(decision(mark, failed_row("a")))
-    clock.now = 1_001.0
+    clock.set_wall(1_001.0)
     marks.commit(decision(None))
     progress = marks.load(TRADES)
     assert (progress.mark, progress.rows, progress.bytes, progress.batches) == (mark, 20, 200, 2)
@@ -112,7 +113,7 @@ def test_a_value_that_is_not_of_the_watermarks_type_is_not_stored(marks: BoundMa
 def test_schema_versions_are_kept_with_their_time(store: Store, marks: BoundMarks, clock: FakeClock) -> None:
     for version in ("v1", "v1", "v2", "v1"):
         marks.commit(decision(None, version=version))
-        clock.now += 1
+        clock.advance(1)
     assert store.schema_versions(SOURCE, TRADES) == [("v1", 1_000.0), ("v2", 1_002.0), ("v1", 1_003.0)]
 
 

@@ -11,7 +11,8 @@ import pytest
 from cdc.change import Mark
 from cdc.errors import Meaning, StateError
 from cdc.watermark import BoundMarks, Lease, Store, open_store, set_aside
-from tests.support.stored import SOURCE, TRADES, FakeClock, FakeLease, decision, failed_row, plan
+from tests.support.clock import FakeClock
+from tests.support.stored import SOURCE, TRADES, FakeLease, decision, failed_row, plan
 
 
 def test_a_full_disk_asks_for_a_retry_and_leaves_nothing_by_halves(store: Store, marks: BoundMarks) -> None:
