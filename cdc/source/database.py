@@ -35,6 +35,7 @@ class DuckDbSource(Closing):
         self,
         pinner: Pinner,
         session: Session,
+        tail_session: Session,
         snapshots: Snapshots,
         watch: Watch,
         clock: Clock,
@@ -46,6 +47,7 @@ class DuckDbSource(Closing):
     ) -> None:
         self._pinner = pinner
         self._session = session
+        self._tail_session = tail_session
         self._snapshots = snapshots
         self._watch = watch
         self._clock = clock
@@ -113,7 +115,7 @@ class DuckDbSource(Closing):
             schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
             if schema is None:
                 raise Lost("the table is gone")
-            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._session)
+            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._tail_session)
 
         tailing = TailingReader(
             plan.table,
@@ -180,6 +182,7 @@ class DuckDbSource(Closing):
         if self._session.calls.end(seconds):
             self._snapshots.close()
             self._session.close()
+            self._tail_session.close()
             self.closed = True
 
 
@@ -254,6 +257,7 @@ def open_source(
     """Open the DuckDB file at `path` for reading, whether or not a writer holds it.
 
     Args:
+        memory_limit_mb: of the DuckDB that reads snapshots; the one that decodes the log has half as much.
         direct: open the file through DuckDB itself, for as long as a read takes and only while no writer
             holds it; False reads beside the writer. None chooses: direct on Windows, where a writer does
             not share its file.
@@ -269,6 +273,8 @@ def open_source(
     clock = clock or SystemClock()
     pinner = Pinner(Path(path), clock)
     session = Session(Memory(memory_limit_mb, threads), encryption_key)
+    # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
+    tail_session = Session(Memory(memory_limit_mb // 2, threads=1), encryption_key, session.calls)
     use_direct = sys.platform == "win32" if direct is None else direct
     events = events or NoEvents()
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
@@ -276,6 +282,7 @@ def open_source(
     return DuckDbSource(
         pinner,
         session,
+        tail_session,
         snapshots,
         watch,
         clock,
