@@ -30,7 +30,8 @@ SHORTEST_POLL_SECONDS = 0.005
 _CALM_SECONDS = 0.05
 """A pause between changes that is worth a notification."""
 _BUSY_CHANGES = 20
-"""So many changes without such a pause turn notifications off."""
+"""So many changes without such a pause turn notifications off. One that is there when it is asked for came
+without a pause, however long the asker was at work."""
 _GROWTH = 1.3
 """How much longer each fruitless look makes the next pause: from the shortest to a second in 21 looks."""
 
@@ -85,6 +86,7 @@ class Watch:
         """
         deadline = self._clock.monotonic() + timeout_seconds
         changed = threading.Event()
+        waited = False
         with self._guard:
             self._waiting.add(changed)
         try:
@@ -92,13 +94,14 @@ class Watch:
                 changed.clear()
                 position = self.position()
                 if position != since:
-                    self._changed(position)
+                    self._changed(position, waited=waited)
                     return True
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
                     return False
                 if self._woken.is_set():  # between the loop's question and `clear`
                     return False
+                waited = True
                 self._clock.wait(changed, min(left, self._next_pause()))
             return False
         finally:
@@ -125,8 +128,8 @@ class Watch:
                 return self._pause
             return 0.0  # one more look: what changed before notifications were on is not told
 
-    def _changed(self, position: Position) -> None:
-        """Note that the position is now `position`."""
+    def _changed(self, position: Position, *, waited: bool) -> None:
+        """Note that the position is now `position`, and whether there was a pause before it."""
         now = self._clock.monotonic()
         with self._guard:
             self._pause = min(SHORTEST_POLL_SECONDS, self._longest)
@@ -134,7 +137,8 @@ class Watch:
             if position == known:  # another thread's wait has ended by it
                 return
             self._last_change = position, now
-            self._changes_in_a_row = self._changes_in_a_row + 1 if now - before <= _CALM_SECONDS else 0
+            calm = waited and now - before > _CALM_SECONDS
+            self._changes_in_a_row = 0 if calm else self._changes_in_a_row + 1
             if self._observer is not None and self.notified and self._changes_in_a_row >= _BUSY_CHANGES:
                 self._observer.unschedule_all()
                 self.notified = False

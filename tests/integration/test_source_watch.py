@@ -150,6 +150,19 @@ def test_a_busy_writer_is_looked_at_and_a_calm_one_notifies_again(
     watch.close()
 
 
+def test_changes_during_long_rounds_come_without_a_pause(writer: Writer) -> None:
+    clock = FakeClock()
+    watch = Watch(Pinner(writer.path, clock), clock, 3600.0)
+    assert watch.notified
+    for number in range(25):
+        since = watch.position()
+        writer.run(f"INSERT INTO t VALUES ({number})")
+        clock.advance(0.2)  # a round that takes longer than a calm pause
+        assert watch.wait(since, 20.0)
+    assert not watch.notified
+    watch.close()
+
+
 def test_our_own_reading_does_not_end_a_wait(writer: Writer, clock: CountingClock) -> None:
     watch = Watch(Pinner(writer.path, clock), clock, 3600.0)
     assert watch.notified
