@@ -18,6 +18,13 @@ class Clock(Protocol):
         """Seconds since 1970-01-01 UTC: for people and for stored times, never for intervals."""
         ...
 
+    def thread_cpu(self) -> float:
+        """Seconds of processor time taken by the calling thread, from an arbitrary origin: for differences.
+
+        Windows counts them in steps of some 16 ms: what is shorter is right only on average there.
+        """
+        ...
+
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until `event` is set or `seconds` have passed; True when the event is set."""
         ...
@@ -31,6 +38,9 @@ class SystemClock:
 
     def wall(self) -> float:
         return time.time()
+
+    def thread_cpu(self) -> float:
+        return time.thread_time()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(max(0.0, seconds))

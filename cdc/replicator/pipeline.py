@@ -52,6 +52,7 @@ class Pipeline:
         self._acknowledged: deque[InFlight] = deque()
         self._moved_at = 0.0
         """When something was done last, or was put into the empty pipeline."""
+        self._cpu_seconds = 0.0
         self._ending = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"send {name}", daemon=True)
@@ -127,6 +128,11 @@ class Pipeline:
         with self._changed:
             return self._clock.monotonic() - self._moved_at if self._left else 0.0
 
+    @property
+    def sending_cpu_seconds(self) -> float:
+        """Processor time that the sending thread has taken for what is done."""
+        return self._cpu_seconds
+
     def take_delivered(self) -> list[InFlight]:
         """What was delivered since the last call, in order."""
         taken = []
@@ -156,6 +162,7 @@ class Pipeline:
             raise self._error
 
     def _run(self) -> None:
+        born = self._clock.thread_cpu()
         while (item := self._next()) is not None:
             try:
                 if self._error is None:  # after an error, order would be lost: the rest is abandoned
@@ -163,6 +170,7 @@ class Pipeline:
             except BaseException as error:  # noqa: BLE001 - raised again in the driving thread
                 self._error = error
             finally:
+                self._cpu_seconds = self._clock.thread_cpu() - born  # before anyone is told that it is done
                 self._done(item)
 
     def _next(self) -> InFlight | Callable[[], None] | None:

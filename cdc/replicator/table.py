@@ -153,7 +153,7 @@ class TableLoop:
                 self._enter(first)
                 if target.error is not None:  # after the state, so that it is still shown
                     self._observer.retried(self._plan.table, target.error, 1, 0.0)
-                self._follow(reader, outlet, delivery, hold)
+                self._follow(reader, outlet, pipeline, delivery, hold)
         finally:
             hold.close()
             reader.close()
@@ -168,11 +168,13 @@ class TableLoop:
             self._observer.held(self._plan.table, hold.waiting)
         return hold
 
-    def _follow(self, reader: TableReader, outlet: Outlet, delivery: Delivery, hold: Hold) -> None:
+    def _follow(
+        self, reader: TableReader, outlet: Outlet, pipeline: Pipeline, delivery: Delivery, hold: Hold
+    ) -> None:
         retry_at, hastened = self._clock.monotonic(), False
         read_to: Position | None = None
         while not self._stop.is_set() and self._new_plan is None:
-            started = self._clock.monotonic()
+            started, cpu = self._clock.monotonic(), self._cpu(pipeline)
             position = self._source.position()  # before the read: a change during it ends the wait below
             if position != read_to or not outlet.busy:
                 self._read(reader, outlet)
@@ -191,7 +193,7 @@ class TableLoop:
                 if started >= retry_at:
                     outlet.run(partial(self._retry, delivery))
                     retry_at = started + self._pace.retry_failed_seconds
-            self._pause(outlet, started)
+            self._pause(outlet, started, self._cpu(pipeline) - cpu)
             if outlet.busy:
                 outlet.tend(0.0)
                 if outlet.away:
@@ -215,10 +217,18 @@ class TableLoop:
         outlet.settle()
         self._remember(reader.learnt(), outlet)
 
-    def _pause(self, outlet: Outlet, started: float) -> None:
+    def _cpu(self, pipeline: Pipeline) -> float:
+        """The processor time of both threads of this table, in seconds: for differences.
+
+        What DuckDB or an embedded target do in threads of their own is not in it.
+        """
+        return self._clock.thread_cpu() + pipeline.sending_cpu_seconds
+
+    def _pause(self, outlet: Outlet, started: float, cpu_seconds: float) -> None:
         """Let the time between two reads pass; what is spooled is delivered meanwhile."""
-        busy = self._clock.monotonic() - started
-        gap = self._pace.gap_seconds if outlet.away else self.pressure.gap(self._pace.gap(busy))
+        gap = self._pace.gap_seconds
+        if not outlet.away:
+            gap = self.pressure.gap(self._pace.gap(cpu_seconds, self._clock.monotonic() - started))
         while outlet.busy and (left := started + gap - self._clock.monotonic()) > 0:
             outlet.tend(min(left, LOOK_SECONDS))
             if self._stop.is_set():

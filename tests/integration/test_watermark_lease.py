@@ -89,6 +89,9 @@ def test_a_standby_takes_over_once_the_holder_is_gone(tmp_path: Path) -> None:
             def wall(self) -> float:
                 return 0.0
 
+            def thread_cpu(self) -> float:
+                return 0.0
+
             def wait(self, event: threading.Event, seconds: float) -> bool:
                 self.waits.append(seconds)
                 if len(self.waits) == 3:

@@ -25,6 +25,9 @@ class QuickClock:
     def wall(self) -> float:
         return 1_760_000_000.0 + time.monotonic() * SPEED
 
+    def thread_cpu(self) -> float:
+        return time.thread_time() * SPEED
+
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(max(0.0, seconds) / SPEED)
 

@@ -1,4 +1,4 @@
-"""A clock that tests move by hand: waiting takes no time, it moves the clock."""
+"""A clock that tests move by hand: waiting takes no time, it moves the clock. Only `work` is work."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ class FakeClock:
         self._lock = threading.Lock()
         self._monotonic = monotonic
         self._wall = wall
+        self._cpu: dict[int, float] = {}
         self.waits: list[float] = []
 
     def monotonic(self) -> float:
@@ -21,6 +22,10 @@ class FakeClock:
     def wall(self) -> float:
         with self._lock:
             return self._wall
+
+    def thread_cpu(self) -> float:
+        with self._lock:
+            return self._cpu.get(threading.get_ident(), 0.0)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Return at once: True if `event` is set, else False with the clock `seconds` later."""
@@ -34,6 +39,13 @@ class FakeClock:
         with self._lock:
             self._monotonic += seconds
             self._wall += seconds
+
+    def work(self, seconds: float) -> None:
+        """The calling thread takes so much processor time, and so long."""
+        with self._lock:
+            thread = threading.get_ident()
+            self._cpu[thread] = self._cpu.get(thread, 0.0) + seconds
+        self.advance(seconds)
 
     def set_wall(self, seconds: float) -> None:
         """What an administrator does to the machine's clock: the monotonic one is not moved."""

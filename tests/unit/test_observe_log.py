@@ -27,6 +27,9 @@ class HandClock:
     def wall(self) -> float:
         return self.now
 
+    def thread_cpu(self) -> float:
+        return 0.0
+
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.is_set()
 

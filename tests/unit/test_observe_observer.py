@@ -35,6 +35,9 @@ class FixedClock:
     def wall(self) -> float:
         return 1_700_000_000.0 + self.now
 
+    def thread_cpu(self) -> float:
+        return 0.0
+
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(30.0)
 
