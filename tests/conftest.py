@@ -10,6 +10,7 @@ import pytest
 from tests.support.clickhouse import Certificates, ClickHouseServer, make_certificates, running_server
 from tests.support.modern.fixture import modern_database, modern_process, modern_server
 from tests.support.places import PLACES, Place, place
+from tests.support.redis import RedisServer
 
 __all__ = ["modern_database", "modern_process", "modern_server"]
 
@@ -41,6 +42,13 @@ def mutual_tls_server(
     """ClickHouse 18.16 whose TLS ports refuse a client without a certificate."""
     directory = tmp_path_factory.mktemp("clickhouse-mtls")
     with running_server(directory, certificates, mutual_tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path, certificates: Certificates) -> Iterator[RedisServer]:
+    """Redis 7, of the test's own."""
+    with RedisServer(tmp_path, certificates) as server:
         yield server
 
 

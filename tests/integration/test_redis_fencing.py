@@ -7,9 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,12 @@ import pytest
 
 from cdc.clock import SystemClock
 from cdc.config.redis import RedisOptions
-from cdc.errors import CdcError, ExitCode, LeaseHeld
-from cdc.mirror import Mirror
+from cdc.errors import ExitCode, LeaseHeld
 from cdc.watermark import Leases, open_store
 from cdc.watermark.redis_lease import RedisLease
-from tests.support.clickhouse import Certificates, ClickHouseServer
+from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
+from tests.support.mirrored import SOURCE, Events, mirror_of
 from tests.support.proxy import Proxy
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.replica import Replica
@@ -30,12 +28,6 @@ from tests.support.replication import batch_of
 from tests.support.waiting import wait_until
 
 SECONDS = 1.0
-SOURCE = "source"
-STATUS: dict[str, Any] = {
-    "state": "running",
-    "pid": 1,
-    "tables": [{"table": "main.trades", "watermark": "1"}],
-}
 REDIS = """
 [redis]
 url = "redis://127.0.0.1:{port}/0"
@@ -58,36 +50,20 @@ class StoppingClock(SystemClock):
         return ended
 
 
-@dataclass
-class Events:
-    wrote: int = 0
-    dropped: int = 0
-    reached: list[CdcError | None] = field(default_factory=list)
+class LeapingClock(SystemClock):
+    """So many seconds `ahead` of the time that waits take."""
 
-    def redis_wrote(self, rows: int) -> None:
-        self.wrote += rows
+    ahead = 0.0
 
-    def redis_dropped(self, rows: int) -> None:
-        self.dropped += rows
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
 
-    def redis_reached(self, error: CdcError | None) -> None:
-        self.reached.append(error)
-
-
-@pytest.fixture
-def server(tmp_path: Path, certificates: Certificates) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path, certificates) as server:
-        yield server
+    def wall(self) -> float:
+        return super().wall() + self.ahead
 
 
 def lease_of(options: RedisOptions, clock: SystemClock | None = None) -> RedisLease:
     return RedisLease(options, SOURCE, seconds=SECONDS, clock=clock)
-
-
-@contextmanager
-def mirror_of(options: RedisOptions, events: Events, number: int | None, pid: int) -> Iterator[Mirror]:
-    with Mirror(options, SOURCE, lambda: STATUS | {"pid": pid}, events, lease_number=number) as mirror:
-        yield mirror
 
 
 def number_of(lease: RedisLease) -> int:
@@ -102,32 +78,32 @@ def rows_in(server: RedisServer) -> set[str]:
         return {key.decode().rpartition(":")[2] for key in found}
 
 
-def test_each_holder_has_a_greater_number_also_when_redis_was_emptied(server: RedisServer) -> None:
+def test_each_holder_has_a_greater_number_also_when_redis_was_emptied(redis_server: RedisServer) -> None:
     numbers = []
     for _ in range(2):
-        with lease_of(server.options) as lease:
+        with lease_of(redis_server.options) as lease:
             numbers.append(number_of(lease))
-        with server.client() as client:
+        with redis_server.client() as client:
             assert not client.exists(f"cdc:{SOURCE}:lease")
             assert int(client.get(f"cdc:{SOURCE}:lease-number") or 0) == numbers[-1]
-    time.sleep(max(0.0, numbers[-1] + 1 - time.time()))  # a takeover a second
-    with server.client() as client:
+    wait_until(lambda: time.time() >= numbers[-1] + 1, "the next second: there is one takeover in each")
+    with redis_server.client() as client:
         client.flushall()
-    with lease_of(server.options) as lease:
+    with lease_of(redis_server.options) as lease:
         numbers.append(number_of(lease))
     assert numbers[0] < numbers[1] < numbers[2]
 
 
 def test_a_holder_that_wakes_past_its_lease_asks_before_it_begins_anything(
-    server: RedisServer, tmp_path: Path
+    redis_server: RedisServer, tmp_path: Path
 ) -> None:
     clock = StoppingClock()
-    with lease_of(server.options, clock) as sleeper, open_store(tmp_path / "state") as store:
+    with lease_of(redis_server.options, clock) as sleeper, open_store(tmp_path / "state") as store:
         marks = store.bind(SOURCE, Leases(sleeper))
         clock.going.clear()
         try:
-            expire(server)
-            with lease_of(server.options) as other:
+            expire(redis_server)
+            with lease_of(redis_server.options) as other:
                 assert number_of(other) > number_of(sleeper)
                 with pytest.raises(LeaseHeld, match="given up its lease"):
                     marks.check_lease()  # its own renewals still sleep
@@ -137,14 +113,14 @@ def test_a_holder_that_wakes_past_its_lease_asks_before_it_begins_anything(
             clock.going.set()
 
 
-def test_a_holder_ends_also_when_the_one_that_had_overtaken_it_is_gone(server: RedisServer) -> None:
+def test_a_holder_ends_also_when_the_one_that_had_overtaken_it_is_gone(redis_server: RedisServer) -> None:
     """Its copy in Redis would be refused for ever; to go on it must become the holder anew."""
     clock = StoppingClock()
-    with lease_of(server.options, clock) as sleeper:
+    with lease_of(redis_server.options, clock) as sleeper:
         clock.going.clear()
         try:
-            expire(server)
-            with lease_of(server.options):
+            expire(redis_server)
+            with lease_of(redis_server.options):
                 pass
             assert not sleeper.held
         finally:
@@ -152,30 +128,30 @@ def test_a_holder_ends_also_when_the_one_that_had_overtaken_it_is_gone(server: R
 
 
 def test_a_holder_goes_on_past_its_lease_while_redis_is_away_and_waits_for_nothing(
-    server: RedisServer,
+    redis_server: RedisServer,
 ) -> None:
-    with lease_of(server.options) as lease:
-        server.kill()
-        until = time.monotonic() + 3 * SECONDS
-        while time.monotonic() < until:
+    clock = LeapingClock()
+    with lease_of(redis_server.options, clock) as lease:
+        redis_server.kill()
+        for _ in range(60):
+            clock.ahead += SECONDS / 20
             began = time.monotonic()
             assert lease.held
             assert time.monotonic() - began < 0.4
-            time.sleep(0.05)
-        server.start()
+        redis_server.start()
 
 
-def test_redis_takes_nothing_of_a_holder_with_an_older_number(server: RedisServer) -> None:  # [R11 R14]
+def test_redis_takes_nothing_of_a_holder_with_an_older_number(redis_server: RedisServer) -> None:  # [R11 R14]
     old, new = Events(), Events()
-    with mirror_of(server.options, old, None, 1) as mirror:  # no lease there: nobody is kept from writing
+    with mirror_of(redis_server.options, old, pid=1) as mirror:  # no lease there: all may write
         mirror.offer(batch_of([1]))
         wait_until(lambda: old.wrote == 1, "the row is copied")
-    with lease_of(server.options) as first:
+    with lease_of(redis_server.options) as first:
         pass
     with (
-        lease_of(server.options) as second,
-        mirror_of(server.options, new, second.number, 2) as newer,
-        mirror_of(server.options, old, first.number, 1) as older,
+        lease_of(redis_server.options) as second,
+        mirror_of(redis_server.options, new, lease_number=second.number, pid=2) as newer,
+        mirror_of(redis_server.options, old, lease_number=first.number, pid=1) as older,
     ):
         newer.offer(batch_of([2]))
         wait_until(lambda: new.wrote == 1, "the holder's row is copied")
@@ -185,34 +161,39 @@ def test_redis_takes_nothing_of_a_holder_with_an_older_number(server: RedisServe
         assert error is not None
         assert error.problem == (f"its lease number is {first.number}, and the newest is {second.number}")
         assert "Leave the work to the other replicator" in error.remedy
-        assert rows_in(server) == {'["1"]', '["2"]'}
-        with server.client() as client:
+        assert rows_in(redis_server) == {'["1"]', '["2"]'}
+        with redis_server.client() as client:
             assert pid_in(client) == 2
 
 
-def test_what_was_under_way_when_the_network_was_cut_is_refused_once_it_arrives(server: RedisServer) -> None:
+def test_what_was_under_way_when_the_network_was_cut_is_refused_once_it_arrives(
+    redis_server: RedisServer,
+) -> None:
     """The proxy keeps what is sent, and passes it on when another has the lease already."""
     events = Events()
-    with Proxy(server.port) as proxy:
-        options = replace(server.options, url=f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=5.0)
-        with lease_of(options) as lease, mirror_of(options, events, lease.number, 1) as mirror:
+    with Proxy(redis_server.port) as proxy:
+        options = replace(redis_server.options, url=f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=5.0)
+        with (
+            lease_of(options) as lease,
+            mirror_of(options, events, lease_number=lease.number, pid=1) as mirror,
+        ):
             mirror.offer(batch_of([1]))
             wait_until(lambda: events.wrote == 1, "the row is copied")
             proxy.blackhole()
             mirror.offer(batch_of([2]))
-            expire(server)
-            with lease_of(server.options) as other, server.client() as client:
+            expire(redis_server)
+            with lease_of(redis_server.options) as other, redis_server.client() as client:
                 client.set(f"cdc:{SOURCE}:replicator", '{"pid": 2}')
                 proxy.heal()
                 wait_until(lambda: events.reached and events.reached[0] is not None, "it is refused")
                 wait_until(lambda: not lease.held, "the older one sees the other")
                 assert other.held
-                assert rows_in(server) == {'["1"]'}
+                assert rows_in(redis_server) == {'["1"]'}
                 assert pid_in(client) == 2
 
 
 def test_a_replicator_that_was_stopped_past_its_lease_ends_and_changes_nothing_in_redis(
-    clickhouse_server: ClickHouseServer, server: RedisServer, tmp_path: Path
+    clickhouse_server: ClickHouseServer, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """Two replicators of one source, each with a state of its own as on two hosts; the first is stopped."""
     secrets = tmp_path / "rig" / "secrets.toml"
@@ -220,12 +201,12 @@ def test_a_replicator_that_was_stopped_past_its_lease_ends_and_changes_nothing_i
     secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
     secrets.chmod(0o600)
     url = f"clickhouse://127.0.0.1:{clickhouse_server.native_port}"
-    with Rig(secrets.parent, url, clickhouse_server.query, more=REDIS.format(port=server.port)) as rig:
+    with Rig(secrets.parent, url, clickhouse_server.query, more=REDIS.format(port=redis_server.port)) as rig:
         elsewhere = rig.directory / "elsewhere.toml"
         state = tmp_path / "state"
         elsewhere.write_text(f"{rig.config.read_text()}\n[state]\ndirectory = '{state.as_posix()}'\n")
         rig.write()
-        with rig.replicate() as first, server.client() as client:
+        with rig.replicate() as first, redis_server.client() as client:
             rig.recover()
             os.kill(first.process.pid, signal.SIGSTOP)
             try:

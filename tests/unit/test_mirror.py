@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,51 +14,16 @@ import redis
 
 from cdc.change import Batch, Column, Mark, Position, TableId, TablePlan
 from cdc.config.redis import RedisOptions, check_url
-from cdc.errors import CdcError, ConfigError, Meaning, TargetError
-from cdc.mirror import Mirror, MirroredTarget, base_key, read_row, row_key, schema_key
+from cdc.errors import ConfigError, Meaning, TargetError
+from cdc.mirror import MirroredTarget, base_key, read_row, row_key, schema_key
 from cdc.mirror import mirror as mirror_module
 from cdc.mirror.rows import schema_name
 from cdc.redis_client import connect
-from tests.support.clickhouse import Certificates
 from tests.support.clock import FakeClock
+from tests.support.mirrored import SOURCE, Events, mirror_of
 from tests.support.redis import RedisServer
 from tests.support.replication import PLAN, MemoryTarget, batch_of
 from tests.support.waiting import wait_until
-
-SOURCE = "0f3a"
-STATUS: dict[str, Any] = {
-    "state": "running",
-    "pid": 7,
-    "tables": [{"table": "main.trades", "watermark": "5"}],
-}
-
-
-@dataclass
-class Events:
-    wrote: int = 0
-    dropped: int = 0
-    reached: list[CdcError | None] = field(default_factory=list)
-
-    def redis_wrote(self, rows: int) -> None:
-        self.wrote += rows
-
-    def redis_dropped(self, rows: int) -> None:
-        self.dropped += rows
-
-    def redis_reached(self, error: CdcError | None) -> None:
-        self.reached.append(error)
-
-
-@pytest.fixture
-def server(tmp_path: Path, certificates: Certificates) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path, certificates) as server:
-        yield server
-
-
-@contextmanager
-def mirror_of(options: RedisOptions, events: Events, **more: Any) -> Iterator[Mirror]:
-    with Mirror(options, SOURCE, lambda: STATUS, events, **more) as mirror:
-        yield mirror
 
 
 def stored(server: RedisServer, batch: Batch, key: str) -> tuple[int, dict[str, Any]] | None:
@@ -78,22 +40,22 @@ def stored(server: RedisServer, batch: Batch, key: str) -> tuple[int, dict[str, 
     return version, found
 
 
-def test_the_last_state_of_each_row_can_be_read_for_as_long_as_asked(server: RedisServer) -> None:
+def test_the_last_state_of_each_row_can_be_read_for_as_long_as_asked(redis_server: RedisServer) -> None:
     events = Events()
     first, second = batch_of([1, 2]), batch_of([2, 3])
     second = replace(second, versions=pa.array([9, 9], pa.uint64()))
-    with mirror_of(server.options, events, row_ttl_seconds=3600) as mirror:
+    with mirror_of(redis_server.options, events, row_ttl_seconds=3600) as mirror:
         mirror.offer(first)
         mirror.offer(second)
         wait_until(lambda: events.wrote == 4, "the rows are copied")
-        assert stored(server, first, "1") == (1, {"id": 1, "seq": 1})
-        assert stored(server, first, "2") == (9, {"id": 2, "seq": 2})
-        with server.client() as client:
+        assert stored(redis_server, first, "1") == (1, {"id": 1, "seq": 1})
+        assert stored(redis_server, first, "2") == (9, {"id": 2, "seq": 2})
+        with redis_server.client() as client:
             for key in client.scan_iter("cdc:0f3a:row:*"):
                 assert 3590 < client.ttl(key) <= 3600
 
 
-def test_every_type_comes_back_as_it_was(server: RedisServer) -> None:
+def test_every_type_comes_back_as_it_was(redis_server: RedisServer) -> None:
     values = {
         "id": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID(int=5).bytes], pa.binary(16))),
         "seq": pa.array([7], pa.int64()),
@@ -107,65 +69,65 @@ def test_every_type_comes_back_as_it_was(server: RedisServer) -> None:
     rows = pa.RecordBatch.from_pydict(values)
     batch = Batch(plan, rows, pa.array([2**64 - 1], pa.uint64()), Mark("7", ("x",)), Position(1, 1), 0.0)
     events = Events()
-    with mirror_of(server.options, events) as mirror:
+    with mirror_of(redis_server.options, events) as mirror:
         mirror.offer(batch)
         wait_until(lambda: events.wrote == 1, "the row is copied")
-    assert stored(server, batch, str(UUID(int=5))) == (2**64 - 1, rows.to_pylist()[0])
+    assert stored(redis_server, batch, str(UUID(int=5))) == (2**64 - 1, rows.to_pylist()[0])
 
 
-def test_a_deleted_row_is_deleted(server: RedisServer) -> None:
+def test_a_deleted_row_is_deleted(redis_server: RedisServer) -> None:
     events = Events()
-    with mirror_of(server.options, events) as mirror:
+    with mirror_of(redis_server.options, events) as mirror:
         mirror.offer(batch_of([1, 2]))
         mirror.offer(replace(batch_of([1]), deleted=pa.array([True])))
         wait_until(lambda: events.wrote == 3, "the rows are copied")
-    assert stored(server, batch_of([1]), "1") is None
-    assert stored(server, batch_of([1]), "2") is not None
+    assert stored(redis_server, batch_of([1]), "1") is None
+    assert stored(redis_server, batch_of([1]), "2") is not None
 
 
-def test_how_far_each_table_is_stands_there(server: RedisServer) -> None:
-    with mirror_of(server.options, Events()), server.client() as client:
+def test_how_far_each_table_is_stands_there(redis_server: RedisServer) -> None:
+    with mirror_of(redis_server.options, Events()), redis_server.client() as client:
         wait_until(lambda: client.hget("cdc:0f3a:sync", "main.trades"), "the state is there")
         assert json.loads(client.hget("cdc:0f3a:sync", "main.trades") or "")["watermark"] == "5"
         about = json.loads(client.get("cdc:0f3a:replicator") or "")
         assert (about["state"], about["pid"]) == ("running", 7)
 
 
-def test_over_mutual_tls(server: RedisServer) -> None:
+def test_over_mutual_tls(redis_server: RedisServer) -> None:
     """[S1]"""
     events = Events()
-    with mirror_of(server.tls_options, events) as mirror:
+    with mirror_of(redis_server.tls_options, events) as mirror:
         mirror.offer(batch_of([1]))
         wait_until(lambda: events.wrote == 1, "the row is copied")
     for wrong in (
-        replace(server.tls_options, cert_file=None, key_file=None),
-        replace(server.tls_options, ca_file=None),
-        replace(server.tls_options, password="wrong"),
+        replace(redis_server.tls_options, cert_file=None, key_file=None),
+        replace(redis_server.tls_options, ca_file=None),
+        replace(redis_server.tls_options, password="wrong"),
     ):
         with connect(wrong) as client, pytest.raises(redis.RedisError):
             client.ping()
 
 
-def test_a_server_that_is_killed_is_gone_on_with_once_it_is_back(server: RedisServer) -> None:
+def test_a_server_that_is_killed_is_gone_on_with_once_it_is_back(redis_server: RedisServer) -> None:
     events = Events()
-    with mirror_of(server.options, events) as mirror:
+    with mirror_of(redis_server.options, events) as mirror:
         mirror.offer(batch_of([1]))
         wait_until(lambda: events.wrote == 1, "the row is copied")
-        server.kill()
+        redis_server.kill()
         wait_until(lambda: events.reached, "its loss is noticed")
         mirror.offer(batch_of([2]))
-        server.start()
+        redis_server.start()
         wait_until(lambda: events.reached[-1] is None, "it is back")
         mirror.offer(batch_of([3]))
-        wait_until(lambda: stored(server, batch_of([3]), "3"), "what came later is copied")
+        wait_until(lambda: stored(redis_server, batch_of([3]), "3"), "what came later is copied")
 
 
-def test_a_full_server_is_said_to_be_so_and_what_does_not_fit_is_counted(server: RedisServer) -> None:
+def test_a_full_server_is_said_to_be_so_and_what_does_not_fit_is_counted(redis_server: RedisServer) -> None:
     events = Events()
-    with server.client() as client:
+    with redis_server.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
-    with mirror_of(server.options, events) as mirror:
+    with mirror_of(redis_server.options, events) as mirror:
         mirror.offer(batch_of([1]))
         wait_until(lambda: events.dropped == 1, "the row is given up")
     error = events.reached[0]
@@ -174,11 +136,14 @@ def test_a_full_server_is_said_to_be_so_and_what_does_not_fit_is_counted(server:
 
 
 def test_a_server_that_hangs_costs_nothing_but_what_the_queue_holds(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = Events()
     batch = batch_of(list(range(1000)))
-    with mirror_of(server.options, events, max_bytes=10 * batch.nbytes) as mirror, server.frozen():
+    with (
+        mirror_of(redis_server.options, events, max_bytes=10 * batch.nbytes) as mirror,
+        redis_server.frozen(),
+    ):
         for _ in range(100):
             mirror.offer(batch)
         assert 89_000 <= events.dropped <= 90_000  # one may have been taken out
@@ -187,12 +152,12 @@ def test_a_server_that_hangs_costs_nothing_but_what_the_queue_holds(
 
 
 def test_a_backfill_does_not_take_the_interpreter_from_replication(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It copies so many rows a second, and waits between."""
     monkeypatch.setattr(mirror_module, "MOST_ROWS_PER_SECOND", 100.0)
     events, clock = Events(), FakeClock()
-    with mirror_of(server.options, events, clock=clock) as mirror:
+    with mirror_of(redis_server.options, events, clock=clock) as mirror:
         mirror.offer(batch_of(list(range(1, 2001))))
         wait_until(lambda: events.wrote == 2000, "all is copied")
     assert sum(seconds for seconds in clock.waits if seconds > 1.0) >= 18.0
