@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from cdc.errors import ExitCode
-from tests.support.clickhouse import ClickHouseServer
 from tests.support.dying import STEPS
 from tests.support.faults import Rig
 from tests.support.replica import Replica
@@ -18,12 +16,8 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def rig(_clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    _clickhouse.ensure()
-    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
-    with Rig(tmp_path_factory.mktemp("kill"), url, _clickhouse.query) as rig:
-        rig.write()
-        yield rig
+def rig(written_rig: Rig) -> Rig:
+    return written_rig
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -14,31 +15,13 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def proxy(_clickhouse: ClickHouseServer) -> Iterator[Proxy]:
-    with Proxy(_clickhouse.native_port) as proxy:
-        yield proxy
+def rig_options(proxy: Proxy) -> dict[str, Any]:
+    return {"through": f"clickhouse://127.0.0.1:{proxy.port}", "backoff": "[1, 600]"}
 
 
-@pytest.fixture(scope="module")
-def _running(
-    _clickhouse: ClickHouseServer, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    _clickhouse.ensure()
-    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
-    through = f"clickhouse://127.0.0.1:{proxy.port}"
-    directory = tmp_path_factory.mktemp("network")
-    with Rig(directory, url, _clickhouse.query, through=through, backoff="[1, 600]") as rig:
-        rig.write()
-        rig.replicate()
-        yield rig
-
-
-@pytest.fixture
-def rig(_running: Rig, proxy: Proxy, clickhouse_server: ClickHouseServer) -> Rig:
-    """Everything runs and is caught up."""
+@pytest.fixture(autouse=True)
+def _healed(proxy: Proxy) -> None:
     proxy.heal()
-    _running.calm()
-    return _running
 
 
 def _fault(rig: Rig, name: str, begin: Callable[[], None], end: Callable[[], None]) -> None:

@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cdc.errors import ExitCode
-from tests.support.clickhouse import Certificates, ClickHouseServer
+from tests.support.clickhouse import Certificates
 from tests.support.faults import Rig
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.replica import Replica
@@ -32,18 +33,16 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
 
 
 @pytest.fixture(scope="module")
-def rig(
-    _clickhouse: ClickHouseServer, server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    _clickhouse.ensure()
-    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
-    directory = tmp_path_factory.mktemp("redis-faults")
-    secrets = directory / "secrets.toml"
+def rig_options(server: RedisServer) -> dict[str, Any]:
+    return {"more": REDIS.format(port=server.port)}
+
+
+@pytest.fixture(scope="module")
+def rig(written_rig: Rig) -> Rig:
+    secrets = written_rig.directory / "secrets.toml"
     secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
     secrets.chmod(0o600)
-    with Rig(directory, url, _clickhouse.query, more=REDIS.format(port=server.port)) as rig:
-        rig.write()
-        yield rig
+    return written_rig
 
 
 @pytest.fixture

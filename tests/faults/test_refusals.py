@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,25 +11,20 @@ from tests.support.modern.faults import Fault, read_only, too_many_parts
 from tests.support.modern.fixture import ModernServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("modern_server")  # before the rig: no fault is left over
+
 SECONDS = 60.0
 """How long a fault lasts at most: it ends once it is told."""
 
 
 @pytest.fixture(scope="module")
-def _running(modern_process: ModernServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    modern_process.ensure()
-    url = f"clickhouse://127.0.0.1:{modern_process.native_port}"
-    with Rig(tmp_path_factory.mktemp("refusals"), url, modern_process.query, backoff="[0.5]") as rig:
-        rig.write()
-        rig.replicate()
-        yield rig
+def target(modern_process: ModernServer) -> ModernServer:
+    return modern_process
 
 
-@pytest.fixture
-def rig(_running: Rig, modern_server: ModernServer) -> Rig:
-    """Everything runs and is caught up."""
-    _running.calm()
-    return _running
+@pytest.fixture(scope="module")
+def rig_options() -> dict[str, Any]:
+    return {"backoff": "[0.5]"}
 
 
 def refused(code: int, message: str) -> Fault:

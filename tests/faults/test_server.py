@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,34 +25,9 @@ ENGINE = f"[target.engine_settings]\nparts_to_delay_insert = {PARTS}\nparts_to_t
 
 
 @pytest.fixture(scope="module")
-def proxy(_clickhouse: ClickHouseServer) -> Iterator[Proxy]:
-    with Proxy(_clickhouse.native_port) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def _running(
-    _clickhouse: ClickHouseServer, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    _clickhouse.ensure()
-    with Rig(
-        tmp_path_factory.mktemp("server"),
-        f"clickhouse://127.0.0.1:{_clickhouse.native_port}",
-        _clickhouse.query,
-        through=f"clickhouse://restrained@127.0.0.1:{proxy.port}",
-        backoff="[0.5]",
-        more=ENGINE,
-    ) as rig:
-        rig.write()
-        rig.replicate()
-        yield rig
-
-
-@pytest.fixture
-def rig(_running: Rig, clickhouse_server: ClickHouseServer) -> Rig:
-    """Everything runs and is caught up."""
-    _running.calm()
-    return _running
+def rig_options(proxy: Proxy) -> dict[str, Any]:
+    through = f"clickhouse://restrained@127.0.0.1:{proxy.port}"
+    return {"through": through, "backoff": "[0.5]", "more": ENGINE}
 
 
 def _told(rig: Rig, remedy: str) -> str:

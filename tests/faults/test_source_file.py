@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
-import pytest
 
-from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
 
 HEADERS_BYTES = 3 * 4096
-
-
-@pytest.fixture(scope="module")
-def _running(_clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    _clickhouse.ensure()
-    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
-    with Rig(tmp_path_factory.mktemp("source"), url, _clickhouse.query) as rig:
-        rig.write()
-        rig.replicate()
-        yield rig
-
-
-@pytest.fixture
-def rig(_running: Rig) -> Rig:
-    """Everything runs and is caught up."""
-    _running.calm()
-    return _running
 
 
 def _put_right(rig: Rig, kept: Path, fault: str, message: str) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from cdc.errors import ExitCode
-from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
 from tests.support.replica import ROOT
 from tests.support.waiting import wait_until
@@ -22,12 +20,8 @@ LEAST_BYTES = 1 << 16
 
 
 @pytest.fixture(scope="module")
-def rig(_clickhouse: ClickHouseServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    _clickhouse.ensure()
-    url = f"clickhouse://127.0.0.1:{_clickhouse.native_port}"
-    with Rig(tmp_path_factory.mktemp("state"), url, _clickhouse.query) as rig:
-        rig.write()
-        yield rig
+def rig(written_rig: Rig) -> Rig:
+    return written_rig
 
 
 def _store(rig: Rig) -> Path:
