@@ -27,7 +27,6 @@ from cdc.source.quote import identifier, qualified
 from cdc.source.ranges import Range, Selection, columns, cut, order
 from cdc.source.session import Session
 from cdc.source.snapshot import Snapshot, Snapshots
-from cdc.source.text import duckdb_text
 from cdc.source.versions import check_version_column, row_versions
 from cdc.source.view import RoundRows, Standing, View
 from cdc.source.window import HASH, READ_AT, Window, hash_of
@@ -201,27 +200,6 @@ class SnapshotReader:
         sql = self._window.unsent(rows, view.cursor) if known else rows
         return (yield from self._batches(view, sql, selection, standing, removed=removed))
 
-    def _in_order(self, view: RoundRows, mark: Mark | None, *, moving: bool) -> list[pa.RecordBatch] | None:
-        """The rows of `view` with the columns of `_rows`, put in order without DuckDB, whose planner is most
-        of what a few rows cost; None where it must do it."""
-        if self._undecided:
-            self._undecided -= 1
-            return None
-        relation, selection = view.relation(self._plan.table), Selection(self._plan)
-        sql = f"SELECT {self._selected} FROM {relation} WHERE {selection.filter()}"
-        with explained(view.cursor, relation, self._plan):
-            table, types = view.select(sql)
-        check_columns(self._plan, types)
-        if not table.num_rows:
-            return []
-        [rows] = table.combine_chunks().to_batches()
-        try:
-            rows, moves = in_order(rows, self._plan, mark, self._marking.latest(self._clock.wall()))
-        except Undecided:
-            self._undecided = _UNDECIDED_ROUNDS
-            return None
-        return [rows.append_column(_MOVES, pa.array(moves & moving))]
-
     def acknowledged(self, batch: Batch) -> None:
         """`batch` is in the target: its rows need not be read again while they stay as they are."""
         self._unacknowledged.pop(id(batch), None)
@@ -322,6 +300,27 @@ class SnapshotReader:
             f"FROM {view.relation(self._plan.table)} WHERE {where}"
         )
 
+    def _in_order(self, view: RoundRows, mark: Mark | None, *, moving: bool) -> list[pa.RecordBatch] | None:
+        """The rows of `view` with the columns of `_rows`, put in order without DuckDB, whose planner is most
+        of what a few rows cost; None where it must do it."""
+        if self._undecided:
+            self._undecided -= 1
+            return None
+        relation, selection = view.relation(self._plan.table), Selection(self._plan)
+        sql = f"SELECT {self._selected} FROM {relation} WHERE {selection.filter()}"
+        with explained(view.cursor, relation, self._plan):
+            table, types = view.select(sql)
+        check_columns(self._plan, types)
+        if not table.num_rows:
+            return []
+        [rows] = table.combine_chunks().to_batches()
+        try:
+            rows, moves = in_order(rows, self._plan, mark, self._marking.latest(self._clock.wall()))
+        except Undecided:
+            self._undecided = _UNDECIDED_ROUNDS
+            return None
+        return [rows.append_column(_MOVES, pa.array(moves & moving))]
+
     def _batches(
         self,
         view: View,
@@ -380,7 +379,8 @@ class SnapshotReader:
     ) -> tuple[Batch, Standing]:
         delivered = rows.select(list(self._plan.column_names))
         moving = np.flatnonzero(rows.column(_MOVES).to_numpy(zero_copy_only=False))
-        mark = self._mark(delivered.slice(int(moving[-1]), 1)) if len(moving) else None
+        last = delivered.slice(int(moving[-1]), 1) if len(moving) else None
+        mark = None if last is None else self._marking.place(last, self._connection)
         batch = Batch(
             plan=self._plan,
             rows=delivered,
@@ -394,15 +394,3 @@ class SnapshotReader:
         self._window.add(known)
         self._unacknowledged[id(batch)] = batch, known
         return batch, Standing(mark or standing.mark, standing.limits, standing.seen_at)
-
-    def _mark(self, row: pa.RecordBatch) -> Mark:
-        """The place of the one `row`, in DuckDB's own text."""
-        names = (self._plan.watermark.name, *self._plan.key)
-        known = [text for name in names if (text := duckdb_text(row.column(name))) is not None]
-        if len(known) == len(names):
-            return Mark(known[0], tuple(known[1:]))
-        texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in names)
-        self._connection.register("cdc_row", row.select(list(dict.fromkeys(names))))
-        [found] = self._connection.execute(f"SELECT {texts} FROM cdc_row").fetchall()
-        self._connection.unregister("cdc_row")
-        return Mark(found[0], tuple(found[1:]))
