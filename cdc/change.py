@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
-from uuid import UUID
 
 if TYPE_CHECKING:  # loaded by who reads or sends rows; the other values serve commands that start at once
     import pyarrow as pa
@@ -193,24 +192,6 @@ class Batch:
         """Bytes of the Arrow buffers."""
         return int(self.rows.nbytes)
 
-    def failed_row(self, index: int, reason: str) -> FailedRow:
-        """Row `index` as a failed row: its key and watermark as text, and the whole row as Arrow."""
-        import pyarrow as pa
-
-        row = self.rows.slice(index, 1)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, row.schema) as writer:
-            writer.write_batch(row)
-        watermark = _text(row.column(self.plan.watermark.name))
-        return FailedRow(
-            key=tuple(_text(row.column(name)) or "" for name in self.plan.key),
-            watermark=watermark,
-            reason=reason,
-            payload=sink.getvalue().to_pybytes(),
-            version=int(self.versions[index].as_py()),
-            deleted=bool(self.deleted is not None and self.deleted[index].as_py()),
-        )
-
     def slice(self, offset: int, length: int) -> Batch:
         """The rows from `offset`; it moves the mark only if it holds the last row."""
         last = offset + length >= len(self)
@@ -386,21 +367,3 @@ def schema_version(plan: TablePlan) -> str:
     described = [[column.name, column.type] for column in plan.columns]
     text = json.dumps([described, plan.key, plan.watermark.name, plan.version])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _text(column: pa.Array) -> str | None:
-    """The one value of `column` as a person would write it; None for NULL."""
-    import pyarrow as pa
-
-    if isinstance(column, pa.ExtensionArray):
-        column = column.storage
-    if not column[0].is_valid:
-        return None
-    if pa.types.is_fixed_size_binary(column.type) and column.type.byte_width == 16:
-        return str(UUID(bytes=column[0].as_py()))
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return str(column[0].as_py().hex())
-    try:
-        return str(column.cast(pa.string())[0].as_py())  # keeps nanoseconds, which Python's datetime does not
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return str(column[0].as_py())

@@ -71,7 +71,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show one failed row: its reason, its history, and every value of it."""
-    from cdc.cli.values import row_values
+    from cdc.failed_row import row_values
 
     with _store(ctx, "read") as store:
         record = store.failed_row(id_)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cdc.change import Batch, Decision, Encoded, FailedRow
 from cdc.errors import Meaning, Relief, TargetError
+from cdc.failed_row import failed_row
 from cdc.replicator.admitted import Admitted
 from cdc.replicator.around import Around
 from cdc.replicator.ports import Delivered, TargetTable
@@ -140,7 +141,7 @@ class Delivery:
             self._send(batch, encoded)
         except TargetError as error:
             if error.meaning is Meaning.POISON and len(batch) == 1:
-                return (batch.failed_row(0, error.problem),)
+                return (failed_row(batch, 0, error.problem),)
             if error.meaning is not Meaning.POISON and not _is_too_large(error):
                 raise
             middle = len(batch) // 2

@@ -21,8 +21,9 @@ import pyarrow as pa
 from cdc.change import Batch, Held, HeldRows, Holding, TablePlan
 from cdc.clock import Clock
 from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early, Rule, Waiting
-from cdc.replicator.identity import Key, keys, texts
+from cdc.replicator.identity import Key, keys
 from cdc.replicator.outdated import VERSION, Outdated
+from cdc.text import texts
 
 MAX_PIECES = 64
 """A group that came in more pieces is stored anew as one."""

@@ -28,6 +28,7 @@ from cdc.change import (
     TableSchema,
 )
 from cdc.errors import CdcError, LeaseHeld, TargetError
+from cdc.failed_row import failed_row
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.ports import Delivered, Spooling
 
@@ -184,7 +185,7 @@ class MemoryTargetTable:
     def encode(self, batch: Batch) -> Encoded:
         seqs = seqs_of(batch)
         rejected: list[FailedRow] = [
-            batch.failed_row(index, "not a number I like")
+            failed_row(batch, index, "not a number I like")
             for index, seq in enumerate(seqs)
             if self._target.reject(seq)
         ]

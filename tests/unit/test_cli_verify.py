@@ -20,6 +20,7 @@ from cdc.comparison.values import formatter
 from cdc.comparison.verification import PAUSE_SECONDS, Patience, TableResult, Verifier
 from cdc.config import load
 from cdc.errors import ConfigError
+from cdc.failed_row import failed_row
 from cdc.replicator.plan import LeftOut, Resolution
 from cdc.watermark import FailedRecord, Lease
 from tests.support.clock import FakeClock
@@ -91,10 +92,10 @@ def without(states: States, *keys: str) -> States:
     return {key: row for key, row in states.items() if key not in keys}
 
 
-def failed_row(key: str, reason: str) -> FailedRecord:
+def failed_record(key: str, reason: str) -> FailedRecord:
     row = pa.Table.from_pylist([{"id": key, "seq": 1}], SCHEMA).to_batches()[0]
     batch = Batch(PLAN, row, pa.array([1], pa.uint64()), Mark("1", (key,)), Position(1, 1), 0.0)
-    failed: FailedRow = batch.failed_row(0, reason)
+    failed: FailedRow = failed_row(batch, 0, reason)
     return FailedRecord(7, "0f3a", PLAN.table, failed, 1, 0.0, 0.0, 0.0)
 
 
@@ -197,7 +198,7 @@ def test_more_history_than_is_kept_in_memory_is_still_counted(
 
 
 def test_a_missing_row_that_failed_to_load_is_named_as_such(verify: Verify) -> None:
-    failures = (failed_row("k03", "value out of range"), failed_row("k09", "delivered since"))
+    failures = (failed_record("k03", "value out of range"), failed_record("k09", "delivered since"))
     result = verify(Side(ONE), Side(without(ONE, "k03", "k04")), failed=failures)
     assert (result.equal, result.missing, result.failed) == (False, 2, 1)
     reasons = {each.key: each.failed and each.failed.row.reason for each in result.examples}
@@ -205,7 +206,7 @@ def test_a_missing_row_that_failed_to_load_is_named_as_such(verify: Verify) -> N
 
 
 def test_a_failed_row_from_before_the_key_changed_explains_nothing(verify: Verify) -> None:
-    record = failed_row("k03", "x")
+    record = failed_record("k03", "x")
     sink = pa.BufferOutputStream()
     row = pa.record_batch({"other": ["k03"]})
     with pa.ipc.new_stream(sink, row.schema) as writer:
@@ -227,7 +228,7 @@ def test_a_person_sees_ranges_keys_columns_and_reasons(
     verify: Verify, capsys: pytest.CaptureFixture[str]
 ) -> None:
     states = {**without(ONE, "k03"), "k12": (12, -1.0, (12,))}
-    show_result(verify(Side(ONE), Side(states), failed=(failed_row("k03", "out of\nrange"),)))
+    show_result(verify(Side(ONE), Side(states), failed=(failed_record("k03", "out of\nrange"),)))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0][:2] == ["main.t:", "DIFFERENT;"]
     assert ["before", "5", "5", "4", "1", "0", "0"] in lines
@@ -236,7 +237,9 @@ def test_a_person_sees_ranges_keys_columns_and_reasons(
 
 
 def test_a_program_gets_the_same(verify: Verify) -> None:
-    document = document_of(verify(Side(ONE), Side(without(ONE, "k03")), failed=(failed_row("k03", "why"),)))
+    document = document_of(
+        verify(Side(ONE), Side(without(ONE, "k03")), failed=(failed_record("k03", "why"),))
+    )
     assert (document["equal"], document["missing"], document["failed"], document["ranges"]) == (
         False,
         1,

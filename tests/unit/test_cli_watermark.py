@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from cdc.change import Batch, Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
 from cdc.cli import build_app
-from cdc.cli.values import row_values
 from cdc.errors import ExitCode, LeaseHeld, StateError
+from cdc.failed_row import row_values
 from cdc.watermark import Lease, open_store
 
 Run = Callable[..., Result]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import Meaning, StateError, TargetError
+from cdc.failed_row import failed_row
 from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker, BreakerState
 from cdc.replicator.delivery import Delivery, Stopped
@@ -144,7 +145,7 @@ def test_only_the_bad_rows_fail_and_the_rest_arrives_in_order(poisoned: set[int]
 def test_failed_rows_that_are_due_are_sent_again_with_their_own_versions() -> None:
     bench = Bench()
     batch = batch_of([1, 2, 3])
-    bench.marks.due_rows = {id_: batch.failed_row(id_ - 10, "it was broken") for id_ in (10, 11, 12)}
+    bench.marks.due_rows = {id_: failed_row(batch, id_ - 10, "it was broken") for id_ in (10, 11, 12)}
     bench.target.reject = {2}.__contains__
     assert retry_due(PLAN, bench.marks, bench.delivery) == 2
     assert bench.target.received() == [1, 3]
@@ -154,7 +155,7 @@ def test_failed_rows_that_are_due_are_sent_again_with_their_own_versions() -> No
 
 def test_a_failed_row_of_other_columns_fails_again_and_says_so() -> None:
     bench = Bench()
-    bench.marks.due_rows = {1: batch_of([1]).failed_row(0, "it was broken")}
+    bench.marks.due_rows = {1: failed_row(batch_of([1]), 0, "it was broken")}
     narrower = replace(PLAN, columns=PLAN.columns[:1])
     assert retry_due(narrower, bench.marks, bench.delivery) == 0
     assert bench.target.received() == []

@@ -10,6 +10,7 @@ import pyarrow as pa
 from clickhouse_cityhash import cityhash
 
 from cdc.change import Batch, Column, FailedRow
+from cdc.failed_row import failed_row
 from cdc.target.native.block import NativeBlock, encode_block
 from cdc.target.types import numbers
 from cdc.target.types.codec import ColumnCodec, Mask, any_row
@@ -67,7 +68,7 @@ def _without_bad_rows(batch: Batch, codecs: Sequence[ColumnCodec]) -> tuple[Batc
                 reasons.setdefault(row, f"column {codec.name!r}: {rejected.reason}")
     if not masks:
         return batch, ()
-    failed = tuple(batch.failed_row(row, reasons[row]) for row in sorted(reasons))
+    failed = tuple(failed_row(batch, row, reasons[row]) for row in sorted(reasons))
     keep = pa.array(~any_row(masks))
     kept = Batch(
         plan=batch.plan,
