@@ -15,7 +15,7 @@ import structlog
 
 from cdc import __version__
 from cdc.alert import Alerts, Handler
-from cdc.change import Progress, TableId, TablePlan
+from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.comparison.reconciler import Standing as LoopStanding
 from cdc.config import AlertsConfig
@@ -30,6 +30,7 @@ from cdc.observe.unseen import UnseenChanges
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Spooling
+from cdc.stored import Progress
 
 
 class ReplicationObserver:

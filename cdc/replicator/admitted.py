@@ -8,7 +8,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from cdc.change import Batch, Completion, FailedRow, Holding, TablePlan
+from cdc.change import Batch, Completion, FailedRow, TablePlan
+from cdc.stored import Holding
 
 GROUP_NUMBER = "__cdc_group"
 """The column that tells the groups of one evaluation apart, numbered from 0."""

@@ -6,13 +6,14 @@ rest is delivered, and the mark moves past both in one transaction. [F5, R1, R2]
 
 from __future__ import annotations
 
-from cdc.change import Batch, Decision, Encoded, FailedRow
+from cdc.change import Batch, Encoded, FailedRow
 from cdc.errors import Meaning, Relief, TargetError
 from cdc.failed_row import failed_row
 from cdc.replicator.admitted import Admitted
 from cdc.replicator.around import Around
 from cdc.replicator.ports import Delivered, TargetTable
 from cdc.replicator.pressure import Pressure
+from cdc.stored import Decision
 
 LOOK_SECONDS = 1.0
 """How often a wait looks whether it can end early."""

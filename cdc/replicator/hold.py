@@ -18,11 +18,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Batch, Held, HeldRows, Holding, TablePlan
+from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
 from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early, Rule, Waiting
 from cdc.replicator.identity import Key, keys
 from cdc.replicator.outdated import VERSION, Outdated
+from cdc.stored import Held, HeldRows, Holding
 from cdc.text import texts
 
 MAX_PIECES = 64

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cdc.change import Batch, SpoolChunk
+from cdc.change import Batch
 from cdc.errors import Meaning, TargetError
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.spool import Spool
+from cdc.stored import SpoolChunk
 
 
 def deliver_older(spool: Spool, around: Around, pressure: Pressure, generation: int) -> None:

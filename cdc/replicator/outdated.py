@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from cdc.change import FailedRow, HeldRows, TablePlan
+from cdc.change import FailedRow, TablePlan
 from cdc.replicator.identity import Key, keys
+from cdc.stored import HeldRows
 
 VERSION = "__cdc_version"
 """The last column of held rows as they are stored."""

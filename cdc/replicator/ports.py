@@ -6,24 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cdc.change import (
-    Batch,
-    BatchLimits,
-    Decision,
-    Encoded,
-    FailedRow,
-    Held,
-    Mark,
-    Position,
-    Progress,
-    Spooled,
-    SpoolEntry,
-    TableId,
-    TablePlan,
-    TableSchema,
-)
+from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, Position, TableId, TablePlan, TableSchema
 from cdc.errors import CdcError
 from cdc.replicator.admitted import Early, Waiting
+from cdc.stored import Decision, Held, Progress, Spooled, SpoolEntry
 
 
 class TableReader(Protocol):

@@ -7,10 +7,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from cdc.change import Batch, Decision, TablePlan, schema_version
+from cdc.change import Batch, TablePlan, schema_version
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery
 from cdc.replicator.pressure import Pressure
+from cdc.stored import Decision
 
 
 class Redelivery:

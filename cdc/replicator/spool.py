@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from cdc.change import Batch, BatchLimits, Mark, Position, SpoolChunk, SpoolEntry, TablePlan, schema_version
+from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, schema_version
 from cdc.clock import Clock
 from cdc.errors import Meaning, StateError
 from cdc.replicator.packed import pack, together, unpack
 from cdc.replicator.pipeline import InFlight
 from cdc.replicator.ports import Marks, Observer, Spooling
 from cdc.replicator.room import Room
+from cdc.stored import SpoolChunk, SpoolEntry
 
 GATHER_ROWS = 1000
 GATHER_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
-from cdc.change import Position, Progress, TablePlan, schema_version
+from cdc.change import Position, TablePlan, schema_version
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
@@ -23,6 +23,7 @@ from cdc.replicator.pipeline import Pipeline
 from cdc.replicator.ports import TableReader, TargetTable
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.spool import Spool
+from cdc.stored import Progress
 
 LEARNING_SECONDS = 0.5
 """The longest wait for a change while the reader has more to learn of what is delivered."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from cdc.change import Held, HeldRows, Holding, TableId
+from cdc.change import TableId
+from cdc.stored import Held, HeldRows, Holding
 from cdc.watermark.database import Database
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from cdc.change import Decision, Mark, Position, Progress, Spooled, SpoolEntry, TableId, TablePlan
-from cdc.change import Held as HeldGroups
+from cdc.change import Mark, Position, TableId, TablePlan
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.stored import Decision, Progress, Spooled, SpoolEntry
+from cdc.stored import Held as HeldGroups
 from cdc.watermark import digests as delivered_digests
 from cdc.watermark import held, spool
 from cdc.watermark.columns import MarkColumns, check_same_columns

@@ -10,7 +10,8 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from cdc.change import Mark, Position, SpoolChunk, Spooled, SpoolEntry, TableId
+from cdc.change import Mark, Position, TableId
+from cdc.stored import SpoolChunk, Spooled, SpoolEntry
 from cdc.watermark.database import Database
 
 DIGEST_BYTES = 16

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.stored import Decision
 from cdc.watermark import Lease, open_store
 
 KILLS = 12
@@ -22,7 +23,8 @@ PLAN = TablePlan(TableId("main", "t"), "t", (Column("seq", "BIGINT"),), ("seq",)
 REPLICATOR = """
 import sys
 from pathlib import Path
-from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.stored import Decision
 from cdc.watermark import Lease, open_store
 
 directory, table = Path(sys.argv[1]), TableId("main", "t")

@@ -18,10 +18,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from cdc.change import Batch, BatchLimits, Decision, Encoded, FailedRow, Mark, SpoolEntry, TableId
+from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, TableId
 from cdc.cli import main, replication
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
+from cdc.stored import Decision, SpoolEntry
 from cdc.target.native import NativeBlock
 from cdc.watermark import Store
 

@@ -12,17 +12,10 @@ from cdc.change import (
     Batch,
     BatchLimits,
     Column,
-    Decision,
     Encoded,
     FailedRow,
-    Held,
-    HeldRows,
     Mark,
     Position,
-    Progress,
-    SpoolChunk,
-    Spooled,
-    SpoolEntry,
     TableId,
     TablePlan,
     TableSchema,
@@ -31,6 +24,7 @@ from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.failed_row import failed_row
 from cdc.replicator.admitted import Early, Waiting
 from cdc.replicator.ports import Delivered, Spooling
+from cdc.stored import Decision, Held, HeldRows, Progress, SpoolChunk, Spooled, SpoolEntry
 
 PLAN = TablePlan(
     table=TableId("main", "trades"),

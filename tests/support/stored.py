@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.stored import Decision
 
 SOURCE = "0f3a"
 TRADES = TableId("main", "trades")

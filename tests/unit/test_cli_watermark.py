@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner, Result
 
-from cdc.change import Batch, Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.change import Batch, Column, FailedRow, Mark, Position, TableId, TablePlan
 from cdc.cli import build_app
 from cdc.errors import ExitCode, LeaseHeld, StateError
 from cdc.failed_row import row_values
+from cdc.stored import Decision
 from cdc.watermark import Lease, open_store
 
 Run = Callable[..., Result]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cdc.change import Column, Mark, Position, Progress, TableId, TablePlan
+from cdc.change import Column, Mark, Position, TableId, TablePlan
 from cdc.errors import CdcError, StateError, TargetError
 from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
@@ -17,6 +17,7 @@ from cdc.observe.record import About, FailedCount, as_number
 from cdc.observe.status import read_status
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Observer
+from cdc.stored import Progress
 
 TRADES = TableId("main", "trades")
 LOG = TableId("main", "log")

@@ -12,20 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.change import (
-    Batch,
-    Column,
-    Completion,
-    Decision,
-    Mark,
-    Position,
-    TableId,
-    TablePlan,
-    schema_version,
-)
+from cdc.change import Batch, Column, Completion, Mark, Position, TableId, TablePlan, schema_version
 from cdc.replicator import hold as hold_module
 from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early
 from cdc.replicator.hold import Hold
+from cdc.stored import Decision
 from cdc.watermark import BoundMarks, open_store
 from tests.support.clock import FakeClock
 

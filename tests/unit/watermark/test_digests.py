@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cdc.change import Decision, Mark, Position
+from cdc.change import Mark, Position
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.stored import Decision
 from cdc.watermark import BoundMarks, Lease, Store, apply_reset, plan_reset
 from tests.support.stored import SOURCE, TRADES, plan
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cdc.change import Column, Decision, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
 from cdc.errors import LeaseHeld, StateError
+from cdc.stored import Decision
 from cdc.watermark import Lease, no_replicator, open_store, plan_reset, rebuild
 
 SOURCE = "0f3a"

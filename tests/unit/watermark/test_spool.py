@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cdc.change import Decision, Mark, Position, SpoolEntry
+from cdc.change import Mark, Position
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.stored import Decision, SpoolEntry
 from cdc.watermark import BoundMarks, Lease, Store, open_store
 from tests.support.stored import SOURCE, TRADES, plan
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cdc.change import Mark, Position, Progress, TableId, TablePlan
+from cdc.change import Mark, Position, TableId, TablePlan
 from cdc.errors import Meaning, StateError
+from cdc.stored import Progress
 from cdc.watermark import BoundMarks, Store, open_store
 from tests.support.clock import FakeClock
 from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, failed_row, plan
