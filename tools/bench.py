@@ -2,6 +2,7 @@
 
 throughput   1,000,000 trades from a file to ClickHouse, as a ratio to the ceiling of the same run
 latency      commit → acknowledged, at several log sizes and rates
+rounds       the cost of reading the log, by what is in it; no server, for a machine with other work to do
 idle         the cost of having nothing to do
 reconcile    the cost of comparing and mending a table whose changes went unseen
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHES = ("throughput", "latency", "idle", "reconcile")
+BENCHES = ("throughput", "latency", "rounds", "idle", "reconcile")
 
 
 def main() -> int:

@@ -54,6 +54,12 @@ INSERT = """INSERT INTO trades SELECT
     current_timestamp::TIMESTAMP_NS FROM range($1, $2) AS r(i)"""
 
 
+class Defaults:
+    """What a plan of `trades` takes from the configuration."""
+
+    key, watermark, version = ("trade_id",), "seq", None
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One measurement."""
@@ -244,17 +250,22 @@ def write(arguments: Sequence[str]) -> None:
         due = started + len(commits) * size / int(rate) if int(rate) else 0.0
         if due > time.monotonic():
             time.sleep(due - time.monotonic())
-        connection.execute("BEGIN")
-        connection.execute(INSERT, [seq, seq + size])
-        for _ in range(_times(float(updates) * size)):
-            old = random.randint(max(0, seq - 5_000), max(0, seq - 1))
-            connection.execute("UPDATE trades SET status = 'FILLED' WHERE seq = ?", [old])
-        connection.execute("COMMIT")
+        commit_trades(connection, seq, size, float(updates))
         seq += size
         commits.append((seq - 1, time.time_ns()))
     print(json.dumps({"commits": commits, "seconds": passed}), flush=True)
     sys.stdin.read()
     connection.close()
+
+
+def commit_trades(connection: duckdb.DuckDBPyConnection, seq: int, rows: int, updates: float) -> None:
+    """One transaction of so many new trades from `seq` on, and so many updates of recent ones for each."""
+    connection.execute("BEGIN")
+    connection.execute(INSERT, [seq, seq + rows])
+    for _ in range(_times(updates * rows)):
+        old = random.randint(max(0, seq - 5_000), max(0, seq - 1))
+        connection.execute("UPDATE trades SET status = 'FILLED' WHERE seq = ?", [old])
+    connection.execute("COMMIT")
 
 
 def _times(expected: float) -> int:
@@ -287,10 +298,6 @@ def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
         target = stack.enter_context(open_target([parse_endpoint(endpoint)], TargetOptions(auto_create=True)))
         lease = stack.enter_context(Lease(Path(state), source.identity))
         marks = stack.enter_context(open_store(Path(state))).bind(source.identity, lease)
-
-        class Defaults:
-            key, watermark, version = ("trade_id",), "seq", None
-
         (plan,) = resolve((), Defaults(), source.tables()).plans
         with source.snapshot() as snapshot:
             rows = snapshot.query("SELECT coalesce(max(seq), -1) FROM trades").read_all()
