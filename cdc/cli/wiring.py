@@ -5,7 +5,7 @@ from __future__ import annotations
 from cdc.change import TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.config import Settings
-from cdc.config.settings import Setting
+from cdc.config.target import Setting
 from cdc.errors import ConfigError, SourceError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table

@@ -5,7 +5,6 @@ from cdc.config.limits import AlertsConfig, LimitsConfig
 from cdc.config.loading import DEFAULT_PATH, load, load_writer
 from cdc.config.settings import (
     DatabaseConfig,
-    DefaultsConfig,
     ErrorHandlingConfig,
     LoggingConfig,
     MetricsConfig,
@@ -13,10 +12,10 @@ from cdc.config.settings import (
     Settings,
     StateConfig,
     SyncConfig,
-    TableConfig,
-    TargetConfig,
 )
 from cdc.config.shown import Shown, secrets_of, shown
+from cdc.config.tables import DefaultsConfig, TableConfig
+from cdc.config.target import TargetConfig
 from cdc.config.writer import WriterSettings
 
 __all__ = [

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
-from cdc.config.limits import Section
+from cdc.config.kinds import Section
 from cdc.errors import ConfigError
 
 

@@ -1,5 +1,6 @@
-"""What `config/duckdb_python_config.toml` may say: one frozen model per section, its bounds and its defaults.
+"""What may `config/duckdb_python_config.toml` say as a whole? One frozen model per section.
 
+Those of the tables, the target, the limits, Redis and the programs are in modules of their own.
 The keys of [database], [performance], [logging], [sync] and [error_handling] are those of the configuration
 document; the rest extends them in the same style: a name carries its unit (`_sec`, `_ms`, `_mb`).
 """
@@ -13,63 +14,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
+from cdc.config.kinds import FilePath, LogLevel, Overlap, Port, PositiveSeconds, Section, text_like
 from cdc.config.limits import AlertsConfig, LimitsConfig, SpoolConfig
 from cdc.config.programs import Programs, SupervisorConfig
 from cdc.config.redis import RedisConfig
+from cdc.config.tables import DefaultsConfig, TableConfig
+from cdc.config.target import TargetConfig
 from cdc.errors import ConfigError
-
-LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR"]
-
-
-def text_like(pattern: str, allowed: str) -> AfterValidator:
-    """A text that matches `pattern` as a whole; the error says what is `allowed` instead of the pattern."""
-
-    def check(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise ValueError(f"write {allowed}")
-        return text
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, text_like(r"[^\x00-\x1f]{1,256}", "a name of 1 to 256 printable characters")]
-"""The name of a column, table or database: it is quoted wherever it is used."""
-Names = Annotated[tuple[Name, ...], Field(min_length=1)]
-Sql = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-"""SQL that the operator wrote; the only SQL not written by this program."""
-Overlap = Annotated[
-    str, text_like(r"0|[1-9][0-9]{0,17}(ms|s|m|h|d)?", "a count, or a time such as 500ms, 5s, 2m, 1h, 1d")
-]
-"""How far a read goes back: `1000` for one that counts; `500ms`, `5s`, `2m`, `1h`, `1d` for a time."""
-
-
-def _names_a_file(path: Path) -> Path:
-    if path.name in ("", ".", ".."):
-        raise ValueError("write the path of a file")
-    return path
-
-
-FilePath = Annotated[Path, AfterValidator(_names_a_file)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=86400)]
-
-
-class Section(BaseModel):
-    """A table of the file: an unknown key is an error, and nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DatabaseConfig(Section):
@@ -182,98 +136,6 @@ class ErrorHandlingConfig(Section):
     breaker_open_sec: PositiveSeconds = 5.0
     halted_sec: PositiveSeconds = 60.0
     """How long a halted table waits before it is set up again."""
-
-
-class CompletionConfig(Section):
-    """Rows of a group, such as an order's fills, wait until the group is complete."""
-
-    group: Name
-    """The column whose equal values make a group."""
-    condition: Sql
-    """A SQL aggregate over the group's waiting rows that is true when it is complete."""
-    max_age_sec: PositiveSeconds = 60.0
-    """After this long a group is delivered as it is, with an alert."""
-    max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
-    """No more rows wait; the oldest groups are delivered instead, with an alert."""
-    max_mb: Annotated[int, Field(ge=1, le=4096)] = 64
-    """The same, of their Arrow bytes."""
-
-
-class TableConfig(Section):
-    """One table to replicate; what is not given comes from [defaults], [sync] or the source's schema."""
-
-    name: Annotated[str, text_like(r"[^.\x00-\x1f]+(\.[^.\x00-\x1f]+)?", "'table' or 'schema.table'")]
-    target: Name | None = None
-    """The table in ClickHouse; None: the same name."""
-    key: Names | None = None
-    """The columns that identify a row; None: the primary key."""
-    watermark: Name | None = None
-    """The column that grows: an integer, decimal, date, timestamp, UUIDv7 or text."""
-    version: Name | None = None
-    """The column that says which of two states of a row is newer; None: the position it was read at."""
-    columns: Names | None = None
-    """The columns to replicate; None: all. Key, watermark and version are always among them."""
-    filter: Sql | None = None
-    """Only rows for which this SQL condition holds."""
-    overlap: Overlap | None = None
-    completion: CompletionConfig | None = None
-
-
-class DefaultsConfig(Section):
-    """For tables that [[tables]] does not name or does not say it for."""
-
-    key: Names | None = None
-    """Used where a table has no primary key."""
-    watermark: Name | None = None
-    version: Name | None = None
-    """Used where a table has a column of this name."""
-
-
-Setting = bool | int | float | str
-
-
-class TargetConfig(Section):
-    """The tables in ClickHouse, and the connection to it."""
-
-    database: Name | None = None
-    """None: the one the endpoint names, else `default`."""
-    user: Name | None = None
-    """None: the one the endpoint names, else [auth] clickhouse_user of secrets.toml."""
-    password: SecretStr | None = None
-    """From [auth] clickhouse_password of secrets.toml, or CLICKHOUSE_PASSWORD."""
-    auto_create: bool = False
-    """Create missing databases, tables and views. False: `cdc schema apply` does, and the replicator's own
-    user needs no right but INSERT."""
-    cluster: Name | None = None
-    """Create the tables ON CLUSTER, with a Replicated engine."""
-    partition_by: Sql | None = None
-    """An expression over the columns, for PARTITION BY of tables that are created."""
-    engine_settings: Mapping[Name, Setting] = Field(default_factory=dict)
-    """SETTINGS of tables that are created."""
-    compression: Literal["auto", "none", "lz4", "zstd"] = "auto"
-    """Of blocks on the wire; auto: lz4, and none within one machine."""
-    connect_timeout_sec: PositiveSeconds = 5.0
-    send_timeout_sec: PositiveSeconds = 30.0
-    receive_timeout_sec: PositiveSeconds = 60.0
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    """With `cert_file`: the client's own certificate, for mutual TLS."""
-    tls_verify: bool = True
-    tls_server_name: str | None = None
-    """The name in the server's certificate, where it is not the endpoint's host."""
-    version_column: Name = "_cdc_version"
-    deleted_column: Name = "_cdc_deleted"
-    synced_at_column: Name = "_cdc_synced_at"
-
-    @model_validator(mode="after")
-    def _bounds_agree(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file belong together; give both or neither")
-        names = (self.version_column, self.deleted_column, self.synced_at_column)
-        if len(set(names)) < len(names):
-            raise ValueError("version_column, deleted_column and synced_at_column must differ")
-        return self
 
 
 def _is_loopback(host: str) -> str:

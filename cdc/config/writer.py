@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cdc.config.settings import FilePath, LogLevel, PositiveSeconds, Section, text_like
+from cdc.config.kinds import FilePath, LogLevel, PositiveSeconds, Section, text_like
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
