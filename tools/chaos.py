@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -134,6 +135,7 @@ def main() -> int:
     options.add_argument("--least", type=int, default=0, help="go on until so many faults (0)")
     options.add_argument("--only", action="append", default=[], help="a fault to choose from, by name (all)")
     given = options.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no server is left behind
     try:
         run(
             given.minutes,

@@ -259,8 +259,8 @@ def running_server(
 ) -> Iterator[ClickHouseServer]:
     """A started server, stopped at the end."""
     server = ClickHouseServer(directory, certificates, mutual_tls=mutual_tls)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()

@@ -57,7 +57,11 @@ class RedisServer:
         (directory / "redis.conf").write_text("\n".join(lines) + "\n")
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(

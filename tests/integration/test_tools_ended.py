@@ -1,0 +1,63 @@
+"""A tool that is told to end ends what it has started, at whatever step it is. [issue 4]"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.replica import ROOT
+from tests.support.waiting import wait_until
+
+BENCH = ("-m", "tools.bench", "latency", "--quick")
+CHAOS = ("tools/chaos.py",)
+
+
+def _started(directory: Path, word: str = "") -> list[psutil.Process]:
+    """The processes to which `directory` was given for temporary files, with `word` in their command."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get("TMPDIR") == str(directory)
+            if ours and word in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            pass  # gone, or not ours to look at
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tool", "word"),
+    [
+        (BENCH, "clickhouse-server"),
+        (BENCH, "--replicate"),
+        (CHAOS, "clickhouse-server"),
+        (CHAOS, "redis-server"),
+        (CHAOS, "commanded_writer"),
+        (CHAOS, "cdc --config"),
+    ],
+)
+def test_a_tool_that_is_terminated_leaves_no_process(
+    tool: tuple[str, ...], word: str, tmp_path: Path
+) -> None:
+    """Terminated at the moment when it has started what has this word in its command."""
+    with subprocess.Popen(
+        [sys.executable, *tool],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_until(lambda: _started(tmp_path, word), f"{word} to run", 60.0)
+            process.terminate()
+            assert process.wait(60.0) == -signal.SIGINT
+            wait_until(lambda: not _started(tmp_path), "all to have ended")
+        finally:
+            for left in _started(tmp_path):
+                left.kill()
