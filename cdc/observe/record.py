@@ -77,34 +77,9 @@ class TableRecord:
         self.error = None
 
     def status(self) -> TableStatus:
-        return TableStatus(
-            table=self.name,
-            target=self.target,
-            state=self.state,
-            since=utc(self.since),
-            watermark=self.watermark,
-            position=self.position,
-            rows=self.rows,
-            bytes=self.bytes,
-            batches=self.batches,
-            failed_rows=self.failed_rows,
-            held_rows=self.held_rows,
-            held_groups=self.held_groups,
-            held_since=None if self.held_since is None else utc(self.held_since),
-            spool_rows=self.spool_rows,
-            spool_bytes=self.spool_bytes,
-            spool_since=None if self.spool_since is None else utc(self.spool_since),
-            retries=self.retries,
-            lag_seconds=self.lag_seconds,
-            rows_behind=self.rows_behind,
-            seconds_behind=self.seconds_behind,
-            last_cycle_at=None if self.last_cycle_at is None else utc(self.last_cycle_at),
-            broken_since=None if self.broken_since is None else utc(self.broken_since),
-            reconciling=self.reconciling,
-            reconciled_at=None if self.reconciled_at is None else utc(self.reconciled_at),
-            reconciled_rows=self.reconciled_rows,
-            error=self.error,
-        )
+        """What the status file says of it: the fields of the same names, and its own name as `table`."""
+        told = {name: getattr(self, name) for name in TableStatus.model_fields if name != "table"}
+        return TableStatus(table=self.name, **told)  # which takes a number for seconds since 1970
 
 
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?: (\d{2}:\d{2}:\d{2})(\.\d+)?)?(\+00)?")
