@@ -14,14 +14,14 @@ from typing import Annotated
 
 import typer
 
-from cdc.cli.watermark import AnyTable, DryRun, Force, Source, Yes, change_marks
+from cdc.cli.watermark import AnyTable, DryRun, Force, Source, To, Yes, change_marks
 from cdc.errors import CdcError
 
 
 def reset_watermark(
     state: Annotated[Path, typer.Option(help="The state directory, as in [state] directory.")],
     name: AnyTable = None,
-    to: Annotated[str | None, typer.Option(metavar="VALUE", help="Go back to this watermark.")] = None,
+    to: To = None,
     source: Source = None,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -32,6 +32,7 @@ def table_id(text: str) -> TableId:
 
 
 Table = Annotated[TableId, typer.Argument(metavar="TABLE", parser=table_id, help="table or schema.table")]
+To = Annotated[str | None, typer.Option(metavar="VALUE", help="Go back to this watermark.")]
 AnyTable = Annotated[
     TableId | None, typer.Argument(metavar="[TABLE]", parser=table_id, help="All tables if not given.")
 ]
@@ -84,7 +85,7 @@ def set_mark(
 def reset(
     ctx: typer.Context,
     name: AnyTable = None,
-    to: Annotated[str | None, typer.Option(metavar="VALUE", help="Go back to this watermark.")] = None,
+    to: To = None,
     source: Source = None,
     dry_run: DryRun = False,
     yes: Yes = False,
