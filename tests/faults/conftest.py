@@ -6,6 +6,7 @@ A module that needs it otherwise overrides `target`, `rig_options` or `rig`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,23 +33,22 @@ def proxy(target: Target) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
+def rig_directory(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    return tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
+
+
+@pytest.fixture(scope="module")
 def rig_options() -> dict[str, Any]:
     """What the module's installation is given besides its directory and target."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def written_rig(
-    target: Target,
-    rig_options: dict[str, Any],
-    tmp_path_factory: pytest.TempPathFactory,
-    request: pytest.FixtureRequest,
-) -> Iterator[Rig]:
+def written_rig(target: Target, rig_directory: Path, rig_options: dict[str, Any]) -> Iterator[Rig]:
     """The writer works, nothing replicates."""
     target.ensure()
-    directory = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
     url = f"clickhouse://127.0.0.1:{target.native_port}"
-    with Rig(directory, url, target.query, **rig_options) as rig:
+    with Rig(rig_directory, url, target.query, **rig_options) as rig:
         rig.write()
         yield rig
 

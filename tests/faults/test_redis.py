@@ -17,14 +17,6 @@ from tests.support.redis import PASSWORD, RedisServer
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
-REDIS = """
-[redis]
-url = "redis://127.0.0.1:{port}/0"
-timeout_sec = 0.5
-lease = true
-lease_sec = 2
-"""
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[RedisServer]:
@@ -33,15 +25,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
 
 
 @pytest.fixture(scope="module")
-def rig_options(server: RedisServer) -> dict[str, Any]:
-    return {"more": REDIS.format(port=server.port)}
+def rig_options(server: RedisServer, rig_directory: Path) -> dict[str, Any]:
+    return {"more": server.configuration(rig_directory)}
 
 
 @pytest.fixture(scope="module")
 def rig(written_rig: Rig) -> Rig:
-    secrets = written_rig.directory / "secrets.toml"
-    secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
-    secrets.chmod(0o600)
     return written_rig
 
 

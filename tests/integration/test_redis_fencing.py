@@ -22,19 +22,12 @@ from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
 from tests.support.mirrored import SOURCE, Events, mirror_of
 from tests.support.proxy import Proxy
-from tests.support.redis import PASSWORD, RedisServer
+from tests.support.redis import RedisServer
 from tests.support.replica import Replica
 from tests.support.replication import batch_of
 from tests.support.waiting import wait_until
 
 SECONDS = 1.0
-REDIS = """
-[redis]
-url = "redis://127.0.0.1:{port}/0"
-timeout_sec = 0.5
-lease = true
-lease_sec = 2
-"""
 
 
 class StoppingClock(SystemClock):
@@ -196,12 +189,10 @@ def test_a_replicator_that_was_stopped_past_its_lease_ends_and_changes_nothing_i
     clickhouse_server: ClickHouseServer, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """Two replicators of one source, each with a state of its own as on two hosts; the first is stopped."""
-    secrets = tmp_path / "rig" / "secrets.toml"
-    secrets.parent.mkdir()
-    secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
-    secrets.chmod(0o600)
+    directory = tmp_path / "rig"
+    directory.mkdir()
     url = f"clickhouse://127.0.0.1:{clickhouse_server.native_port}"
-    with Rig(secrets.parent, url, clickhouse_server.query, more=REDIS.format(port=redis_server.port)) as rig:
+    with Rig(directory, url, clickhouse_server.query, more=redis_server.configuration(directory)) as rig:
         elsewhere = rig.directory / "elsewhere.toml"
         state = tmp_path / "state"
         elsewhere.write_text(f"{rig.config.read_text()}\n[state]\ndirectory = '{state.as_posix()}'\n")

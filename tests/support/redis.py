@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -83,6 +84,20 @@ class RedisServer:
             cert_file=self._certificates.client,
             key_file=self._certificates.client_key,
         )
+
+    def configuration(self, directory: Path, *, lease_seconds: int = 2) -> str:
+        """Lines for a configuration in `directory` that uses this Redis, for the lease too; its password goes
+        into the secrets beside it."""
+        secrets = directory / "secrets.toml"
+        secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
+        secrets.chmod(0o600)
+        return f"""
+[redis]
+url = "redis://127.0.0.1:{self.port}/0"
+timeout_sec = 0.5
+lease = true
+lease_sec = {lease_seconds}
+"""
 
     @contextmanager
     def client(self) -> Iterator[redis.Redis[bytes]]:

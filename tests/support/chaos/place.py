@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from tests.support.clickhouse import ClickHouseServer, make_certificates, runnin
 from tests.support.faults import TABLES as TRADES_AND_BROKERS
 from tests.support.faults import Rig
 from tests.support.proxy import Proxy
-from tests.support.redis import PASSWORD, RedisServer
+from tests.support.redis import RedisServer
 from tests.support.replica import ROOT
 from tests.support.waiting import wait_until
 
@@ -30,15 +29,10 @@ PARTS = 80
 """Of a table, with which ClickHouse refuses inserts: a quarter of its own value, to be reached soon."""
 REDIS_SECONDS = 60.0
 """No more than 5,000 rows a second are written to Redis, and there may be a hundred thousand."""
-CONFIGURED = f"""
+ENGINE = f"""
 [target.engine_settings]
 parts_to_delay_insert = {PARTS}
 parts_to_throw_insert = {PARTS}
-[redis]
-url = "redis://127.0.0.1:{{port}}/0"
-timeout_sec = 0.5
-lease = true
-lease_sec = 1
 """
 EVENTS = """
 [[tables]]
@@ -97,9 +91,6 @@ def installation(directory: Path, rate: int) -> Iterator[Place]:
     certificates = make_certificates(directory / "certificates")
     (directory / "redis").mkdir()
     (directory / "rig").mkdir()
-    secrets = directory / "rig/secrets.toml"
-    secrets.write_text(f"[auth]\nredis_password = {json.dumps(PASSWORD)}\n")
-    secrets.chmod(0o600)
     with (
         running_server(directory / "clickhouse", certificates) as server,
         RedisServer(directory / "redis", certificates) as redis,
@@ -111,7 +102,7 @@ def installation(directory: Path, rate: int) -> Iterator[Place]:
             through=f"clickhouse://restrained@127.0.0.1:{proxy.port}",
             rate=rate,
             backoff="[1, 5]",
-            more=CONFIGURED.format(port=redis.port),
+            more=ENGINE + redis.configuration(directory / "rig", lease_seconds=1),
             tables=TRADES_AND_BROKERS + EVENTS,
             deletes="replicate",
             writer=commanded_writer.COMMAND,
