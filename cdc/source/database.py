@@ -26,6 +26,8 @@ DEFAULT_SKEW_SECONDS = 60.0
 DEFAULT_POLL_SECONDS = 1.0
 CLOSE_SECONDS = 15.0
 """What a close waits for calls under way: DuckDB cannot be interrupted in the replay of a log."""
+_LEAST_MB = 64
+"""What decodes the log has so much memory, however little the snapshots are given."""
 
 
 class DuckDbSource(Closing):
@@ -257,7 +259,8 @@ def open_source(
     """Open the DuckDB file at `path` for reading, whether or not a writer holds it.
 
     Args:
-        memory_limit_mb: of the DuckDB that reads snapshots; the one that decodes the log has half as much.
+        memory_limit_mb: of the DuckDB that reads snapshots; the one that decodes the log has half as
+            much besides.
         direct: open the file through DuckDB itself, for as long as a read takes and only while no writer
             holds it; False reads beside the writer. None chooses: direct on Windows, where a writer does
             not share its file.
@@ -274,7 +277,9 @@ def open_source(
     pinner = Pinner(Path(path), clock)
     session = Session(Memory(memory_limit_mb, threads), encryption_key)
     # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
-    tail_session = Session(Memory(memory_limit_mb // 2, threads=1), encryption_key, session.calls)
+    tail_session = Session(
+        Memory(max(memory_limit_mb // 2, _LEAST_MB), threads=1), encryption_key, session.calls
+    )
     use_direct = sys.platform == "win32" if direct is None else direct
     events = events or NoEvents()
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)

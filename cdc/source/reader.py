@@ -189,7 +189,7 @@ class SnapshotReader:
         Raises:
             SourceError: the table no longer matches the plan.
         """
-        if not (known or removed):
+        if view.small and not (known or removed):
             found = self._in_order(view, standing.mark, moving=moving)
             if found is not None:
                 return (yield from self._handed_out(found, view.position, standing))

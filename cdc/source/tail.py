@@ -32,6 +32,8 @@ from cdc.source.twin import Twin
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
 _CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
 _KEPT_QUERIES = 8
+_SMALL_BYTES = 4 << 20
+"""Of log: more than that is what a commit of 50,000 trades writes."""
 _KEEPS_COLUMNS = {6, 7, 8, 9, 10, 11}
 """Of DuckDB's AlterTableType: default, foreign key, not null, comment, constraint."""
 
@@ -65,6 +67,8 @@ class RoundView:
     cursor: duckdb.DuckDBPyConnection
     rows: str
     queries: Queries
+    small: bool
+    """They are few enough to be held all at once."""
 
     def relation(self, _: TableId) -> str:
         return self.rows
@@ -295,8 +299,9 @@ class Tail:
             yield self._round(commits, mirror.apply(decoded, inserts))
 
     def _round(self, commits: Commits, changes: Changes) -> Round:
+        small = sum(map(len, commits.payloads)) <= _SMALL_BYTES
         changed, removed = (
-            RoundView(commits.position, self.cursor, rows, self._queries) if rows is not None else None
+            RoundView(commits.position, self.cursor, rows, self._queries, small) if rows is not None else None
             for rows in (changes.changed, changes.removed)
         )
         return Round(

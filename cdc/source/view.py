@@ -32,6 +32,11 @@ class View(Protocol):
 class RoundRows(View, Protocol):
     """The rows of a tail's round."""
 
+    @property
+    def small(self) -> bool:
+        """They are few enough to be held all at once."""
+        ...
+
     def select(self, sql: str) -> tuple[pa.Table, dict[str, str]]:
         """All that `sql` selects, and the columns' types in DuckDB's spelling."""
         ...
