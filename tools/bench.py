@@ -9,9 +9,10 @@ reconcile    the cost of comparing and mending a table whose changes went unseen
 
 from __future__ import annotations
 
-import signal
 import sys
 from importlib import import_module
+
+from tools.ending import leaving_nothing
 
 BENCHES = ("throughput", "latency", "rounds", "idle", "reconcile")
 
@@ -21,8 +22,8 @@ def main() -> int:
     if name not in BENCHES:
         print(__doc__.strip() if __doc__ else "")
         return 0 if name in ("-h", "--help") else 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no server is left behind
-    return int(import_module(f"tools.bench_{name}").main(arguments))
+    with leaving_nothing():
+        return int(import_module(f"tools.bench_{name}").main(arguments))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.chaos import TABLES, Faults, Place, diagnosis, faults_of, installation
+from tools.ending import leaving_nothing
 
 COMPARE_EVERY = 20
 SETTLE_SECONDS = 120.0
@@ -135,16 +135,16 @@ def main() -> int:
     options.add_argument("--least", type=int, default=0, help="go on until so many faults (0)")
     options.add_argument("--only", action="append", default=[], help="a fault to choose from, by name (all)")
     given = options.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no server is left behind
     try:
-        run(
-            given.minutes,
-            given.seed,
-            rate=given.rate,
-            least=given.least,
-            only=given.only,
-            say=lambda text: print(text, flush=True),
-        )
+        with leaving_nothing():
+            run(
+                given.minutes,
+                given.seed,
+                rate=given.rate,
+                least=given.least,
+                only=given.only,
+                say=lambda text: print(text, flush=True),
+            )
     except AssertionError as error:
         print(error, file=sys.stderr)
         return 1

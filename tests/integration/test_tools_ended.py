@@ -19,11 +19,13 @@ CHAOS = ("tools/chaos.py",)
 
 
 def _started(directory: Path, word: str = "") -> list[psutil.Process]:
-    """The processes to which `directory` was given for temporary files, with `word` in their command."""
+    """The processes that work below `directory`, or were given it for temporary files, with `word` in their
+    command. Redis writes its title over its environment, and is known by where it works."""
     found = []
     for process in psutil.process_iter():
         try:
             ours = process.environ().get("TMPDIR") == str(directory)
+            ours = ours or directory in Path(process.cwd()).parents
             if ours and word in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
@@ -46,17 +48,21 @@ def test_a_tool_that_is_terminated_leaves_no_process(
     tool: tuple[str, ...], word: str, tmp_path: Path
 ) -> None:
     """Terminated at the moment when it has started what has this word in its command."""
-    with subprocess.Popen(
-        [sys.executable, *tool],
-        cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    said = tmp_path / "said"
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, *tool],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
         try:
             wait_until(lambda: _started(tmp_path, word), f"{word} to run", 60.0)
             process.terminate()
-            assert process.wait(60.0) == -signal.SIGINT
+            assert process.wait(60.0) == -signal.SIGINT, said.read_text()
             wait_until(lambda: not _started(tmp_path), "all to have ended")
         finally:
             for left in _started(tmp_path):
