@@ -11,7 +11,7 @@ which payloads they are, is found out in NumPy, and a few row ids stand in the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,28 +243,35 @@ class Mirror:
         if logged > stored:
             found += self._fetch_logged(missing[stored:logged])
         if len(missing) > logged:
-            among = self._among("missing", missing[logged:])
-            found += self._take(
-                f"SELECT {first_new} + rowid AS {_ROW_ID}, * FROM {self._twin.inserts}", among
-            )
+            new = missing[logged:]
+            found += self._take_at(self._twin.inserts, new - first_new, new)
         if found != len(missing):
             raise NotUnderstood(
                 f"{len(missing) - found} rows are changed that are in neither the file nor the log"
             )
         self._fetched = np.union1d(self._fetched, missing)
 
-    def _take(self, rows: str, condition: str) -> int:
+    def _take(self, rows: str, parameters: Sequence[list[int]] = ()) -> int:
         """Take in `rows`, which have a row id and then the stored columns; answers how many."""
-        sql = (
-            f"INSERT INTO mirror SELECT {_ROW_ID}, {self._round}, {self._all} FROM ({rows}) WHERE {condition}"
-        )
-        [(taken,)] = self._connection.execute(sql).fetchall()
+        sql = f"INSERT INTO mirror SELECT {_ROW_ID}, {self._round}, {self._all} FROM ({rows})"
+        [(taken,)] = self._connection.execute(sql, parameters).fetchall()
         return int(taken)
 
+    def _take_at(self, table: str, places: RowIds, row_ids: RowIds) -> int:
+        """Take in the rows that stand at `places` of an attached twin's `table`; `row_ids` are theirs."""
+        wanted = "SELECT unnest($1::BIGINT[]) AS place, unnest($2::BIGINT[]) AS row_id"
+        rows = (
+            f"SELECT wanted.row_id AS {_ROW_ID}, found.* FROM {table} found"
+            f" JOIN ({wanted}) wanted ON found.rowid = wanted.place"
+        )
+        return self._take(rows, [places.tolist(), row_ids.tolist()])
+
     def _fetch_stored(self, row_ids: RowIds) -> int:
-        among = self._among("missing", row_ids)
+        among = self._among("missing", row_ids, "rowid")
         try:
-            taken = self._take(f"SELECT rowid AS {_ROW_ID}, {self._all} FROM {self.base.relation}", among)
+            taken = self._take(
+                f"SELECT rowid AS {_ROW_ID}, {self._all} FROM {self.base.relation} WHERE {among}"
+            )
         except duckdb.Error:
             self.base.verify()  # DuckDB reports a checkpoint during its reads in many ways
             raise
@@ -276,15 +283,15 @@ class Mirror:
         if not self._starts or row_ids[0] < self._starts[0]:
             raise NotUnderstood("an update of a row whose insert lies too far back in the log")
         starts = np.asarray(self._starts)
-        numbers = np.unique(np.searchsorted(starts, row_ids, side="right") - 1)
+        numbers, of_number = np.unique(
+            np.searchsorted(starts, row_ids, side="right") - 1, return_inverse=True
+        )
         payloads = [self._inserts[number] for number in numbers.tolist()]
         counts = np.asarray([frames.inserted_rows(payload) for payload in payloads])
         # A twin numbers the rows of these payloads from 0 on: each payload's are off by another distance.
-        replayed = np.cumsum(counts) - counts
-        row_id = _stepwise(replayed.tolist(), (starts[numbers] - replayed).tolist())
+        distances = starts[numbers] - (np.cumsum(counts) - counts)
         with self._older.attached(payloads):
-            among = self._among("missing", row_ids)
-            return self._take(f"SELECT {row_id} AS {_ROW_ID}, * FROM {self._older.inserts}", among)
+            return self._take_at(self._older.inserts, row_ids - distances[of_number], row_ids)
 
     def _update(self, decoded: Decoded, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:
         """Give the touched rows the last value and the last null flag that the round has for each leaf.
@@ -329,24 +336,6 @@ def _each_once(row_ids: RowIds, leaves: RowIds, count: int) -> bool:
     return len(first) == len(np.unique(first)) and all(
         np.array_equal(first, np.sort(row_ids[leaves == leaf])) for leaf in range(1, count)
     )
-
-
-def _stepwise(starts: Sequence[int], distances: Sequence[int]) -> str:
-    """The SQL that adds to a rowid the distance of the last start before it."""
-    steps = [
-        f"WHEN rowid >= {start} THEN rowid + {distance}"
-        for start, distance in _runs(zip(starts, distances, strict=True))
-    ]
-    return f"CASE {' '.join(reversed(steps))} END"
-
-
-def _runs(steps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of the `steps` whose distance differs from the one before."""
-    runs: list[tuple[int, int]] = []
-    for start, distance in steps:
-        if not runs or runs[-1][1] != distance:
-            runs.append((start, distance))
-    return runs
 
 
 def _present(path: LeafPath, old: str, kind: Any, number: dict[LeafPath, int]) -> str:
