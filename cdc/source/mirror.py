@@ -259,12 +259,20 @@ class Mirror:
 
     def _take_at(self, table: str, places: RowIds, row_ids: RowIds) -> int:
         """Take in the rows that stand at `places` of an attached twin's `table`; `row_ids` are theirs."""
-        wanted = "SELECT unnest($1::BIGINT[]) AS place, unnest($2::BIGINT[]) AS row_id"
-        rows = (
+        wanted, parameters = "SELECT unnest($1::BIGINT[]) AS place, unnest($2::BIGINT[]) AS row_id", []
+        if len(places) <= _LITERALS:
+            parameters = [places.tolist(), row_ids.tolist()]
+        else:
+            self._connection.register("cdc_wanted", pa.table({"place": places, "row_id": row_ids}))
+            wanted = "FROM cdc_wanted"
+        taken = self._take(
             f"SELECT wanted.row_id AS {_ROW_ID}, found.* FROM {table} found"
-            f" JOIN ({wanted}) wanted ON found.rowid = wanted.place"
+            f" JOIN ({wanted}) wanted ON found.rowid = wanted.place",
+            parameters,
         )
-        return self._take(rows, [places.tolist(), row_ids.tolist()])
+        if not parameters:
+            self._connection.unregister("cdc_wanted")
+        return taken
 
     def _fetch_stored(self, row_ids: RowIds) -> int:
         among = self._among("missing", row_ids, "rowid")
