@@ -87,6 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one line of a second: does it work at all")
     parser.add_argument("--embedded", action="store_true", help="into chdb, inside the replicator's process")
     parser.add_argument("--alternations", type=int, default=10, help="of writer-slowdown")
+    parser.add_argument("--updates", type=float, default=0.2, help="of writer-slowdown, for each insert")
     parser.add_argument("--niceness", type=int, default=LOW_NICENESS, help="of the replicator; 0: normal")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -97,7 +98,8 @@ def main(arguments: Sequence[str]) -> int:
         if options.what == "writer-slowdown":
             from tools.bench_slowdown import print_slowdown
 
-            print_slowdown(directory, endpoint, options.seconds, options.alternations, options.niceness)
+            how = options.seconds, options.alternations, options.niceness, options.updates
+            print_slowdown(directory, endpoint, *how)
             return 0
         head = f"{'way, log, rate, rows, key, updates':58} {'p50':>7} {'p95':>7} {'p99':>7} ms  {'CPU':>5}"
         print(f"{head} {'a round':>8} {'1,000 rows':>10}", flush=True)
@@ -237,8 +239,10 @@ def write(arguments: Sequence[str]) -> None:
     if int(rate):
         connection.execute("SET checkpoint_threshold = '10GB'")
     connection.execute(f"CREATE TABLE trades ({COLUMNS.format(key='PRIMARY KEY' * int(keyed))})")
+    connection.execute(INSERT, [0, 20])
     connection.execute("CHECKPOINT")
-    log, seq, size = Path(f"{path}.wal"), 0, int(rows)
+    commit_trades(connection, 20, 20, 1.0)  # the replicator has done each kind of work before it is measured
+    log, seq, size = Path(f"{path}.wal"), 40, int(rows)
     while int(log_mb) and (not log.exists() or log.stat().st_size < int(log_mb) << 20):
         connection.execute(INSERT, [seq, seq + 20])
         seq += 20

@@ -26,7 +26,7 @@ from tools.bench_latency import COLUMNS, INSERT, Cost, Endpoints, child, ended, 
 
 
 def print_slowdown(
-    directory: Path, endpoint: Endpoints, seconds: float, alternations: int, niceness: int
+    directory: Path, endpoint: Endpoints, seconds: float, alternations: int, niceness: int, updates: float
 ) -> None:
     print("commits a second alone, beside a replicator, beside its inserts alone; their ratios to alone")
     beside, fed = [], []
@@ -40,7 +40,7 @@ def print_slowdown(
         for arm in arms:
             path = directory / f"{arm}-{number}.duckdb"
             with contextlib.ExitStack() as stack:
-                writer = stack.enter_context(child("--write", path, 0, 0, 20, 1, 0.2, seconds))
+                writer = stack.enter_context(child("--write", path, 0, 0, 20, 1, updates, seconds))
                 other = None
                 if arm == "beside":
                     to = endpoint(2 * number)
@@ -67,7 +67,11 @@ def print_slowdown(
             f" ClickHouse {servers['beside']:.0%} and {servers['fed']:.0%}, alone {servers['alone']:.0%}",
             flush=True,
         )
-    print(f"median ratio {statistics.median(beside):.3f}; of the inserts alone {statistics.median(fed):.3f}")
+    reading = statistics.median(both / alone for both, alone in zip(beside, fed, strict=True))
+    print(
+        f"median ratio {statistics.median(beside):.3f}; of the inserts alone {statistics.median(fed):.3f};"
+        f" beside the replicator to beside the inserts alone {reading:.3f}"
+    )
 
 
 def _server_seconds() -> float:
