@@ -252,8 +252,7 @@ def write(arguments: Sequence[str]) -> None:
     started = time.monotonic()
     while (passed := time.monotonic() - started) < float(seconds):
         due = started + len(commits) * size / int(rate) if int(rate) else 0.0
-        if due > time.monotonic():
-            time.sleep(due - time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
         commit_trades(connection, seq, size, float(updates))
         seq += size
         commits.append((seq - 1, time.time_ns()))
