@@ -91,7 +91,7 @@ class SyncConfig(Section):
     """0: a change of the file is read at once. Above: one read per interval."""
     linger_ms: Annotated[float, Field(ge=0, le=60_000)] = 10.0
     """The shortest time between two reads of a table; a change after a pause is read at once."""
-    busy_percent: Annotated[float, Field(ge=1, le=100)] = 20.0
+    busy_percent: Annotated[float, Field(ge=1, le=100)] = 30.0
     """The share of a core that a table may take while changes follow one another."""
     overlap: Overlap = "5s"
     """How far each read goes back on a watermark that is a time, for rows that committed late."""

@@ -23,7 +23,7 @@ class Pace:
 
     limits: BatchLimits = field(default_factory=lambda: BatchLimits(rows=100_000, bytes=32 << 20))
     linger_ms: float = 10.0
-    busy_percent: float = 20.0
+    busy_percent: float = 30.0
     interval_seconds: float = 0.0
     idle_seconds: float = 60.0
     """The longest wait for a change: after it the source is read anyway."""

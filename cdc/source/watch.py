@@ -7,6 +7,7 @@ turned off, for they would cost more than looking: a fifth of a core at 850 comm
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
@@ -24,6 +25,9 @@ from watchdog.observers import Observer
 from cdc.change import Position
 from cdc.clock import Clock
 from cdc.source.pin import CHECKPOINT_LOG, LOG, Pinner
+
+logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
+"""Turned off while it waits for a notification, it says so as an error."""
 
 SHORTEST_POLL_SECONDS = 0.005
 """After a change without notifications: the next one is probably near."""
