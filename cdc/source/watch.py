@@ -26,8 +26,8 @@ from cdc.change import Position
 from cdc.clock import Clock
 from cdc.source.pin import CHECKPOINT_LOG, LOG, Pinner
 
+# Turned off while it waits for a notification, it calls that an error.
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
-"""Turned off while it waits for a notification, it says so as an error."""
 
 SHORTEST_POLL_SECONDS = 0.005
 """After a change without notifications: the next one is probably near."""
