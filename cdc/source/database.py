@@ -26,6 +26,8 @@ DEFAULT_SKEW_SECONDS = 60.0
 DEFAULT_POLL_SECONDS = 1.0
 CLOSE_SECONDS = 15.0
 """What a close waits for calls under way: DuckDB cannot be interrupted in the replay of a log."""
+_LEAST_MB = 64
+"""What decodes the log has so much memory, however little the snapshots are given."""
 
 
 class DuckDbSource(Closing):
@@ -35,6 +37,7 @@ class DuckDbSource(Closing):
         self,
         pinner: Pinner,
         session: Session,
+        tail_session: Session,
         snapshots: Snapshots,
         watch: Watch,
         clock: Clock,
@@ -46,6 +49,7 @@ class DuckDbSource(Closing):
     ) -> None:
         self._pinner = pinner
         self._session = session
+        self._tail_session = tail_session
         self._snapshots = snapshots
         self._watch = watch
         self._clock = clock
@@ -113,7 +117,7 @@ class DuckDbSource(Closing):
             schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
             if schema is None:
                 raise Lost("the table is gone")
-            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._session)
+            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._tail_session)
 
         tailing = TailingReader(
             plan.table,
@@ -180,6 +184,7 @@ class DuckDbSource(Closing):
         if self._session.calls.end(seconds):
             self._snapshots.close()
             self._session.close()
+            self._tail_session.close()
             self.closed = True
 
 
@@ -254,6 +259,8 @@ def open_source(
     """Open the DuckDB file at `path` for reading, whether or not a writer holds it.
 
     Args:
+        memory_limit_mb: of the DuckDB that reads snapshots; the one that decodes the log has half as
+            much besides.
         direct: open the file through DuckDB itself, for as long as a read takes and only while no writer
             holds it; False reads beside the writer. None chooses: direct on Windows, where a writer does
             not share its file.
@@ -269,6 +276,10 @@ def open_source(
     clock = clock or SystemClock()
     pinner = Pinner(Path(path), clock)
     session = Session(Memory(memory_limit_mb, threads), encryption_key)
+    # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
+    tail_session = Session(
+        Memory(max(memory_limit_mb // 2, _LEAST_MB), threads=1), encryption_key, session.calls
+    )
     use_direct = sys.platform == "win32" if direct is None else direct
     events = events or NoEvents()
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
@@ -276,6 +287,7 @@ def open_source(
     return DuckDbSource(
         pinner,
         session,
+        tail_session,
         snapshots,
         watch,
         clock,

@@ -8,6 +8,7 @@ DuckDB takes no lock on files of a registered fsspec filesystem. Every read of t
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from typing import Any
 
@@ -16,10 +17,11 @@ from fsspec import AbstractFileSystem
 from cdc.source.pin import CHECKPOINT_LOG, LOG, Pin
 
 PROTOCOL = "cdc-live"
+_numbers = itertools.count(1)  # of all filesystems: DuckDB knows of attached paths across its databases
 
 
 class LiveFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """Serves pinned files, read-only. The numbers are this object's; safe to use from several threads."""
+    """Serves pinned files, read-only. Safe to use from several threads."""
 
     protocol = PROTOCOL
     cachable = False
@@ -27,15 +29,14 @@ class LiveFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._pins: dict[int, Pin] = {}
-        self._next = 0
         self._guard = threading.Lock()
 
     def add(self, pin: Pin) -> tuple[int, str]:
         """Serve `pin` until `remove`: its number, and the path to attach."""
+        number = next(_numbers)
         with self._guard:
-            self._next += 1
-            self._pins[self._next] = pin
-            return self._next, f"{PROTOCOL}://{self._next}/{pin.path.name}"
+            self._pins[number] = pin
+        return number, f"{PROTOCOL}://{number}/{pin.path.name}"
 
     def remove(self, number: int) -> None:
         with self._guard:

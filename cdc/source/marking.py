@@ -1,4 +1,4 @@
-"""What can be said of a watermark's type: how far back is an overlap, and when is a stamp too far ahead?
+"""What can be said of a watermark: where is a row, how far back is an overlap, when is a stamp too far ahead?
 
 Values are DuckDB's text of them. DuckDB itself compares and orders them; only bounds are computed here.
 """
@@ -11,9 +11,12 @@ from decimal import Context, Decimal, InvalidOperation
 from uuid import UUID
 
 import duckdb
+import pyarrow as pa
 
-from cdc.change import TablePlan
+from cdc.change import Mark, TablePlan
 from cdc.errors import SourceError
+from cdc.source.quote import identifier
+from cdc.source.text import duckdb_text
 
 _INTEGERS = {
     f"{prefix}{name}": (0 if prefix else -(2 ** (bits - 1)))
@@ -121,6 +124,18 @@ class Marking:
             milliseconds = int(limit.timestamp() * 1000)
             return str(UUID(int=((milliseconds + 1) << _UUID_TIME_BITS) - 1))
         return None
+
+    def place(self, row: pa.RecordBatch, connection: duckdb.DuckDBPyConnection) -> Mark:
+        """The place of the one `row`, in DuckDB's own text."""
+        names = (self._plan.watermark.name, *self._plan.key)
+        known = [text for name in names if (text := duckdb_text(row.column(name))) is not None]
+        if len(known) == len(names):
+            return Mark(known[0], tuple(known[1:]))
+        texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in names)
+        connection.register("cdc_row", row.select(list(dict.fromkeys(names))))
+        [found] = connection.execute(f"SELECT {texts} FROM cdc_row").fetchall()
+        connection.unregister("cdc_row")
+        return Mark(found[0], tuple(found[1:]))
 
     def _refuse(self, problem: str, remedy: str) -> SourceError:
         return SourceError("replicate", self._plan.table, problem, remedy)

@@ -11,7 +11,7 @@ which payloads they are, is found out in NumPy, and a few row ids stand in the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,10 @@ _MOST_KEPT_BYTES = 128 << 20
 them, so that a table without updates is followed through a log of any size."""
 _PAYLOAD_BYTES = 100
 """What a kept payload takes besides its bytes."""
+
+_ROW_ID = "__cdc_row_id"
+_ROUND = "__cdc_round"
+"""Of the mirror, besides the stored columns: the round that a row was touched in last."""
 
 RowIds = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -86,8 +90,11 @@ class Mirror:
         self._inserts: list[bytes] = []
         self._kept_bytes = 0
         self._fetched: RowIds = np.empty(0, dtype=np.int64)
+        self._round = 0
         self.inserted_rows = self.deleted_rows = 0
-        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE mirror (row_id BIGINT, {self._stored})")
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE mirror ({_ROW_ID} BIGINT, {_ROUND} BIGINT, {self._stored})"
+        )
 
     def close(self) -> None:
         self._older.close()
@@ -129,10 +136,12 @@ class Mirror:
         paths = sorted(decoded.updates)
         ids, leaves = self._row_ids(decoded, paths)
         touched, gone = np.unique(ids), np.unique(ids[leaves == len(paths)])
+        self._round += 1
+        run(f"SET VARIABLE cdc_round = {self._round}; SET VARIABLE cdc_first_new = {first_new}")
         self._fetch(touched, first_new)
-        among_touched = self._among("touched", touched)
         rekeyed = bool(self._key_columns.intersection(decoded.columns))
         if rekeyed:
+            among_touched = self._among("touched", touched)
             run(f"CREATE OR REPLACE TEMP TABLE removed AS FROM mirror WHERE {among_touched}")
         if paths:
             self._update(decoded, paths, ids, leaves)
@@ -143,11 +152,7 @@ class Mirror:
             [(deleted,)] = run(f"DELETE FROM mirror WHERE {among_gone}").fetchall()
             self.deleted_rows += deleted
         self._note(inserts)
-        changed = f"SELECT {self._all} FROM mirror WHERE {among_touched}"
-        if decoded.inserts:
-            changed += f" UNION ALL SELECT {self._all} FROM {self._twin.inserts}"
-            if touched[-1] >= first_new:
-                changed += f" WHERE NOT ({self._among('touched', touched, f'{first_new} + rowid')})"
+        changed = self._changed(decoded, touched, first_new)
         if not decoded.deletes and not rekeyed:
             return Changes(f"({changed})", None, touched)
         same = " AND ".join(f"gone.{name} IS NOT DISTINCT FROM here.{name}" for name in self._key)
@@ -156,6 +161,20 @@ class Mirror:
             f"(SELECT {self._all} FROM removed gone ANTI JOIN ({changed}) here ON {same})",
             touched,
         )
+
+    def _changed(self, decoded: Decoded, touched: RowIds, first_new: int) -> str:
+        """The SELECT of the rows inserted or updated by this round: the same text for rounds alike, where
+        nothing is deleted, so that DuckDB is asked once what it means."""
+        this_round = f"FROM mirror WHERE {_ROUND} = getvariable('cdc_round')"
+        changed = f"SELECT {self._all} {this_round}"
+        if not decoded.inserts:
+            return changed
+        changed += f" UNION ALL SELECT {self._all} FROM {self._twin.inserts}"
+        if touched[-1] < first_new:
+            return changed
+        if decoded.deletes:  # then some of them are not in the mirror any more
+            return f"{changed} WHERE NOT ({self._among('touched', touched, f'{first_new} + rowid')})"
+        return f"{changed} WHERE getvariable('cdc_first_new') + rowid NOT IN (SELECT {_ROW_ID} {this_round})"
 
     def _end(self) -> int:
         """A row id past every row inserted so far, or past all if none was."""
@@ -199,17 +218,16 @@ class Mirror:
         found = self._connection.execute(sql).fetchnumpy()
         return np.asarray(found["row_id"], dtype=np.int64), np.asarray(found["leaf"], dtype=np.int64)
 
-    def _among(self, table: str, row_ids: RowIds, row_id: str = "row_id") -> str:
+    def _among(self, table: str, row_ids: RowIds, row_id: str = _ROW_ID) -> str:
         """The condition that `row_id` is one of the sorted `row_ids`; many of them go into a `table`."""
         if len(row_ids) and row_ids[-1] - row_ids[0] == len(row_ids) - 1:
             return f"{row_id} BETWEEN {row_ids[0]} AND {row_ids[-1]}"
         if len(row_ids) <= _LITERALS:
             return f"{row_id} IN ({', '.join(map(str, row_ids.tolist()))})"
         name = f"cdc_{table}"
-        if row_id == "row_id":
-            self._connection.register(f"{name}_ids", pa.table({"row_id": row_ids}))
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM {name}_ids")
-            self._connection.unregister(f"{name}_ids")
+        self._connection.register(f"{name}_ids", pa.table({"row_id": row_ids}))
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM {name}_ids")
+        self._connection.unregister(f"{name}_ids")
         return f"{row_id} IN (SELECT row_id FROM {name})"
 
     def _fetch(self, touched: RowIds, first_new: int) -> None:
@@ -225,24 +243,43 @@ class Mirror:
         if logged > stored:
             found += self._fetch_logged(missing[stored:logged])
         if len(missing) > logged:
-            among = self._among("missing", missing[logged:])
-            found += self._take(f"SELECT {first_new} + rowid AS row_id, * FROM {self._twin.inserts}", among)
+            new = missing[logged:]
+            found += self._take_at(self._twin.inserts, new - first_new, new)
         if found != len(missing):
             raise NotUnderstood(
                 f"{len(missing) - found} rows are changed that are in neither the file nor the log"
             )
         self._fetched = np.union1d(self._fetched, missing)
 
-    def _take(self, rows: str, condition: str) -> int:
+    def _take(self, rows: str, parameters: Sequence[list[int]] = ()) -> int:
         """Take in `rows`, which have a row id and then the stored columns; answers how many."""
-        sql = f"INSERT INTO mirror SELECT row_id, {self._all} FROM ({rows}) WHERE {condition}"
-        [(taken,)] = self._connection.execute(sql).fetchall()
+        sql = f"INSERT INTO mirror SELECT {_ROW_ID}, {self._round}, {self._all} FROM ({rows})"
+        [(taken,)] = self._connection.execute(sql, parameters).fetchall()
         return int(taken)
 
+    def _take_at(self, table: str, places: RowIds, row_ids: RowIds) -> int:
+        """Take in the rows that stand at `places` of an attached twin's `table`; `row_ids` are theirs."""
+        wanted, parameters = "SELECT unnest($1::BIGINT[]) AS place, unnest($2::BIGINT[]) AS row_id", []
+        if len(places) <= _LITERALS:
+            parameters = [places.tolist(), row_ids.tolist()]
+        else:
+            self._connection.register("cdc_wanted", pa.table({"place": places, "row_id": row_ids}))
+            wanted = "FROM cdc_wanted"
+        taken = self._take(
+            f"SELECT wanted.row_id AS {_ROW_ID}, found.* FROM {table} found"
+            f" JOIN ({wanted}) wanted ON found.rowid = wanted.place",
+            parameters,
+        )
+        if not parameters:
+            self._connection.unregister("cdc_wanted")
+        return taken
+
     def _fetch_stored(self, row_ids: RowIds) -> int:
-        among = self._among("missing", row_ids)
+        among = self._among("missing", row_ids, "rowid")
         try:
-            taken = self._take(f"SELECT rowid AS row_id, {self._all} FROM {self.base.relation}", among)
+            taken = self._take(
+                f"SELECT rowid AS {_ROW_ID}, {self._all} FROM {self.base.relation} WHERE {among}"
+            )
         except duckdb.Error:
             self.base.verify()  # DuckDB reports a checkpoint during its reads in many ways
             raise
@@ -254,15 +291,15 @@ class Mirror:
         if not self._starts or row_ids[0] < self._starts[0]:
             raise NotUnderstood("an update of a row whose insert lies too far back in the log")
         starts = np.asarray(self._starts)
-        numbers = np.unique(np.searchsorted(starts, row_ids, side="right") - 1)
+        numbers, of_number = np.unique(
+            np.searchsorted(starts, row_ids, side="right") - 1, return_inverse=True
+        )
         payloads = [self._inserts[number] for number in numbers.tolist()]
         counts = np.asarray([frames.inserted_rows(payload) for payload in payloads])
         # A twin numbers the rows of these payloads from 0 on: each payload's are off by another distance.
-        replayed = np.cumsum(counts) - counts
-        row_id = _stepwise(replayed.tolist(), (starts[numbers] - replayed).tolist())
+        distances = starts[numbers] - (np.cumsum(counts) - counts)
         with self._older.attached(payloads):
-            among = self._among("missing", row_ids)
-            return self._take(f"SELECT {row_id} AS row_id, * FROM {self._older.inserts}", among)
+            return self._take_at(self._older.inserts, row_ids - distances[of_number], row_ids)
 
     def _update(self, decoded: Decoded, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:
         """Give the touched rows the last value and the last null flag that the round has for each leaf.
@@ -296,7 +333,8 @@ class Mirror:
             if column in decoded.columns
         )
         self._connection.execute(
-            f"UPDATE mirror SET {sets} FROM ({new}) new WHERE mirror.row_id = new.row_id"
+            f"UPDATE mirror SET {sets}, {_ROUND} = {self._round} FROM ({new}) new"
+            f" WHERE mirror.{_ROW_ID} = new.row_id"
         )
 
 
@@ -306,24 +344,6 @@ def _each_once(row_ids: RowIds, leaves: RowIds, count: int) -> bool:
     return len(first) == len(np.unique(first)) and all(
         np.array_equal(first, np.sort(row_ids[leaves == leaf])) for leaf in range(1, count)
     )
-
-
-def _stepwise(starts: Sequence[int], distances: Sequence[int]) -> str:
-    """The SQL that adds to a rowid the distance of the last start before it."""
-    steps = [
-        f"WHEN rowid >= {start} THEN rowid + {distance}"
-        for start, distance in _runs(zip(starts, distances, strict=True))
-    ]
-    return f"CASE {' '.join(reversed(steps))} END"
-
-
-def _runs(steps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of the `steps` whose distance differs from the one before."""
-    runs: list[tuple[int, int]] = []
-    for start, distance in steps:
-        if not runs or runs[-1][1] != distance:
-            runs.append((start, distance))
-    return runs
 
 
 def _present(path: LeafPath, old: str, kind: Any, number: dict[LeafPath, int]) -> str:

@@ -9,27 +9,26 @@ that were committed late while the pieces were read are found there.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan
+from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
 from cdc.source.altered import check_columns, explained
 from cdc.source.batching import rebatch
 from cdc.source.marking import Marking
+from cdc.source.ordering import Undecided, in_order
 from cdc.source.quote import identifier, qualified
 from cdc.source.ranges import Range, Selection, columns, cut, order
 from cdc.source.session import Session
-from cdc.source.snapshot import Snapshot, Snapshots, Stream
-from cdc.source.text import duckdb_text
+from cdc.source.snapshot import Snapshot, Snapshots
 from cdc.source.versions import check_version_column, row_versions
+from cdc.source.view import RoundRows, Standing, View
 from cdc.source.window import HASH, READ_AT, Window, hash_of
 
 PIECE_ROWS = 50_000
@@ -38,35 +37,11 @@ _FIRST_PIECES = 2
 _MOST_PIECES = 4
 """Pieces read at once and sorted in memory. More are no faster: 20 take 80 MB more for the same 5 million
 rows a second."""
+_UNDECIDED_ROUNDS = 100
 _MOVES = "__cdc_moves"
 _VERSION = "__cdc_version"
 _DELETED = "CAST(0 AS UBIGINT)"
 """Stands for the hash of a deleted row, so that the same row, inserted again, is not taken for sent."""
-
-
-class View(Protocol):
-    """Rows of the table as of one position, to be selected with DuckDB: a snapshot's, or a tail round's."""
-
-    @property
-    def position(self) -> Position: ...
-    @property
-    def cursor(self) -> duckdb.DuckDBPyConnection: ...
-    def relation(self, table: TableId) -> str:
-        """What stands for the table after FROM."""
-        ...
-
-    def stream(self, sql: str, parameters: Sequence[str], rows: int) -> Stream:
-        """What `sql` selects, in record batches of at most `rows`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a read stands: the mark so far, and how batches are made."""
-
-    mark: Mark | None
-    limits: BatchLimits
-    seen_at: float
 
 
 @dataclass(slots=True)
@@ -100,6 +75,9 @@ class SnapshotReader:
         self._connect()
         self._window = Window(plan)
         self._version = READ_AT if plan.version is None else _VERSION
+        self._selected = f"{columns(plan)}, {hash_of(plan)} AS {HASH}"
+        self._undecided = 0
+        """Rounds that DuckDB is to put in order, after one that could not be without it."""
         self._unacknowledged: dict[int, tuple[Batch, pa.RecordBatch]] = {}
         self._followed = False
         self._complete_at: Position | None = None
@@ -199,7 +177,7 @@ class SnapshotReader:
             return (yield from self._batches(snapshot, rows, selection, standing))
 
     def changes(
-        self, view: View, standing: Standing, *, known: bool, moving: bool, removed: bool = False
+        self, view: RoundRows, standing: Standing, *, known: bool, moving: bool, removed: bool = False
     ) -> Generator[Batch, None, Standing]:
         """Batches of all rows of `view`, which hold the newest changes and nothing else.
 
@@ -211,6 +189,10 @@ class SnapshotReader:
         Raises:
             SourceError: the table no longer matches the plan.
         """
+        if view.small and not (known or removed):
+            found = self._in_order(view, standing.mark, moving=moving)
+            if found is not None:
+                return (yield from self._handed_out(found, view.position, standing))
         selection = Selection(self._plan)
         moves = self._moves(selection, standing.mark) if moving and not removed else "FALSE"
         hashed = _DELETED if removed else hash_of(self._plan)
@@ -318,6 +300,27 @@ class SnapshotReader:
             f"FROM {view.relation(self._plan.table)} WHERE {where}"
         )
 
+    def _in_order(self, view: RoundRows, mark: Mark | None, *, moving: bool) -> list[pa.RecordBatch] | None:
+        """The rows of `view` with the columns of `_rows`, put in order without DuckDB, whose planner is most
+        of what a few rows cost; None where it must do it."""
+        if self._undecided:
+            self._undecided -= 1
+            return None
+        relation, selection = view.relation(self._plan.table), Selection(self._plan)
+        sql = f"SELECT {self._selected} FROM {relation} WHERE {selection.filter()}"
+        with explained(view.cursor, relation, self._plan):
+            table, types = view.select(sql)
+        check_columns(self._plan, types)
+        if not table.num_rows:
+            return []
+        [rows] = table.combine_chunks().to_batches()
+        try:
+            rows, moves = in_order(rows, self._plan, mark, self._marking.latest(self._clock.wall()))
+        except Undecided:
+            self._undecided = _UNDECIDED_ROUNDS
+            return None
+        return [rows.append_column(_MOVES, pa.array(moves & moving))]
+
     def _batches(
         self,
         view: View,
@@ -328,12 +331,25 @@ class SnapshotReader:
         removed: bool = False,
         rest: _Rest | None = None,
     ) -> Generator[Batch, None, Standing]:
-        rest = rest or _Rest()
         sql = f"{sql} ORDER BY {order(self._plan)}"
         with explained(view.cursor, view.relation(self._plan.table), self._plan):
             found = view.stream(sql, selection.parameters, standing.limits.rows)
         check_columns(self._plan, found.types)
-        read = (self._versioned(rows, view.position) for rows in found.batches)
+        found_rows, position = found.batches, view.position
+        return (yield from self._handed_out(found_rows, position, standing, removed=removed, rest=rest))
+
+    def _handed_out(
+        self,
+        found: Iterable[pa.RecordBatch],
+        position: Position,
+        standing: Standing,
+        *,
+        removed: bool = False,
+        rest: _Rest | None = None,
+    ) -> Generator[Batch, None, Standing]:
+        """Batches within the limits of `found`, which are in order, and of the `rest` before them."""
+        rest = rest or _Rest()
+        read = (self._versioned(rows, position) for rows in found)
         before, handed_out = list(rest.rows), 0
         held: list[pa.RecordBatch] = []
         for rows in rebatch(chain(before, read), standing.limits):
@@ -344,7 +360,7 @@ class SnapshotReader:
                 handed_out += each.num_rows
                 if handed_out >= sum(part.num_rows for part in before):
                     rest.rows = []  # not earlier: a checkpoint may come before they are handed out
-                batch, standing = self._batch(each, view.position, standing, removed=removed)
+                batch, standing = self._batch(each, position, standing, removed=removed)
                 yield batch
         if rest.keep:
             rest.rows = held
@@ -363,7 +379,8 @@ class SnapshotReader:
     ) -> tuple[Batch, Standing]:
         delivered = rows.select(list(self._plan.column_names))
         moving = np.flatnonzero(rows.column(_MOVES).to_numpy(zero_copy_only=False))
-        mark = self._mark(delivered.slice(int(moving[-1]), 1)) if len(moving) else None
+        last = delivered.slice(int(moving[-1]), 1) if len(moving) else None
+        mark = None if last is None else self._marking.place(last, self._connection)
         batch = Batch(
             plan=self._plan,
             rows=delivered,
@@ -377,15 +394,3 @@ class SnapshotReader:
         self._window.add(known)
         self._unacknowledged[id(batch)] = batch, known
         return batch, Standing(mark or standing.mark, standing.limits, standing.seen_at)
-
-    def _mark(self, row: pa.RecordBatch) -> Mark:
-        """The place of the one `row`, in DuckDB's own text."""
-        names = (self._plan.watermark.name, *self._plan.key)
-        known = [text for name in names if (text := duckdb_text(row.column(name))) is not None]
-        if len(known) == len(names):
-            return Mark(known[0], tuple(known[1:]))
-        texts = ", ".join(f"CAST({identifier(name)} AS VARCHAR)" for name in names)
-        self._connection.register("cdc_row", row.select(list(dict.fromkeys(names))))
-        [found] = self._connection.execute(f"SELECT {texts} FROM cdc_row").fetchall()
-        self._connection.unregister("cdc_row")
-        return Mark(found[0], tuple(found[1:]))

@@ -9,6 +9,7 @@ commits) it says `Lost`, and a snapshot reads on.
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ from cdc.source.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
 _CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
+_KEPT_QUERIES = 8
+_SMALL_BYTES = 4 << 20
+"""Of log: more than that is what a commit of 50,000 trades writes."""
 _KEEPS_COLUMNS = {6, 7, 8, 9, 10, 11}
 """Of DuckDB's AlterTableType: default, foreign key, not null, comment, constraint."""
 
@@ -62,6 +66,9 @@ class RoundView:
     position: Position
     cursor: duckdb.DuckDBPyConnection
     rows: str
+    queries: Queries
+    small: bool
+    """They are few enough to be held all at once."""
 
     def relation(self, _: TableId) -> str:
         return self.rows
@@ -73,9 +80,41 @@ class RoundView:
         """
         with _translated():
             found = self.cursor.sql(sql, params=parameters)
-            types = dict(zip(found.columns, map(str, found.types), strict=True))
             reader = found.to_arrow_reader(rows)
-        return Stream(reader.schema, types, _batches(reader))
+        return Stream(reader.schema, _types_of(found), _batches(reader))
+
+    def select(self, sql: str) -> tuple[pa.Table, dict[str, str]]:
+        """All that `sql` selects, and its columns' types in DuckDB's spelling; cheaper for a text that was
+        asked lately.
+
+        Raises: as `stream`.
+        """
+        with _translated():
+            return self.queries.run(sql)
+
+
+class Queries:
+    """The last few SELECTs of one connection: asked again, DuckDB neither parses nor binds them beforehand,
+    which is half of what a small one costs."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+        self._known: OrderedDict[str, tuple[duckdb.DuckDBPyRelation, dict[str, str]]] = OrderedDict()
+
+    def run(self, sql: str) -> tuple[pa.Table, dict[str, str]]:
+        """The rows, and the columns' types."""
+        if sql not in self._known:
+            found = self._cursor.sql(sql)
+            self._known[sql] = found, _types_of(found)
+            if len(self._known) > _KEPT_QUERIES:
+                self._known.popitem(last=False)
+        self._known.move_to_end(sql)
+        relation, types = self._known[sql]
+        return relation.to_arrow_table(), types
+
+
+def _types_of(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
 
 def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -150,6 +189,7 @@ class Tail:
         self.logged: Logged | None = None
         """What it did; None: it was not followed from its beginning on."""
         self.cursor = session.cursor()
+        self._queries = Queries(self.cursor)
         self._generation = session.generation
         try:
             self._twin = Twin(self.cursor, columns)
@@ -259,8 +299,9 @@ class Tail:
             yield self._round(commits, mirror.apply(decoded, inserts))
 
     def _round(self, commits: Commits, changes: Changes) -> Round:
+        small = sum(map(len, commits.payloads)) <= _SMALL_BYTES
         changed, removed = (
-            RoundView(commits.position, self.cursor, rows) if rows is not None else None
+            RoundView(commits.position, self.cursor, rows, self._queries, small) if rows is not None else None
             for rows in (changes.changed, changes.removed)
         )
         return Round(

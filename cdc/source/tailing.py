@@ -24,9 +24,10 @@ from cdc.source.events import SourceEvents
 from cdc.source.gap import Gap
 from cdc.source.groups import RowGroups
 from cdc.source.pin import Pinner
-from cdc.source.reader import SnapshotReader, Standing
+from cdc.source.reader import SnapshotReader
 from cdc.source.session import FATAL
 from cdc.source.tail import Lost, Round, Tail
+from cdc.source.view import Standing
 
 _UNREAD = "a log, or the end of one, may have come and gone between two reads"
 _LACKING = "rows may have been deleted while the log was not followed"

@@ -151,8 +151,14 @@ class Twin:
         self._connection.execute(f"ATTACH '{self._name}://db' AS {self._name} (READ_ONLY)")
         try:
             yield Decoded(_INSERTS in used, _DELETES in used, frozenset(updates))
-        finally:
-            self._connection.execute(f"DETACH {self._name}")
+        except BaseException:
+            with contextlib.suppress(duckdb.Error):  # rows are read of it still; a next attach will say so
+                self._detach()
+            raise
+        self._detach()
+
+    def _detach(self) -> None:
+        self._connection.execute(f"DETACH {self._name}")
 
     def _as_insert(self, payload: bytes) -> tuple[str, LeafPath | None, bytes]:
         """The twin's table that the payload goes to, what it updates, and the payload as an insert."""

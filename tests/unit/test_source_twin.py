@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,3 +201,24 @@ def test_every_frame_duckdb_wrote_has_the_checksum_computed_here(writer: Writer)
         assert log[at : at + 16] == frames.frame(bytes(payload))[:16]
         at += 16 + len(payload)
     assert at == len(log)
+
+
+@pytest.mark.parametrize("writer", ["latest"], indirect=True)
+def test_what_fails_while_rows_are_read_is_told_and_not_that_they_are_read(
+    writer: Writer, reader: duckdb.DuckDBPyConnection
+) -> None:  # [R3]
+    writer.insert(*range(5_000))
+    twin = Twin(reader, COLUMNS)
+    read: list[pa.RecordBatchReader] = []
+
+    def fail_while_reading() -> None:
+        with twin.attached(writer.payloads()):
+            read.append(reader.sql(f"SELECT seq FROM {twin.inserts}").to_arrow_reader(1_000))
+            read[0].read_next_batch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_reading()
+    read.clear()
+    with pytest.raises(duckdb.Error, match="already exists"):
+        fail_while_reading()
