@@ -16,7 +16,7 @@ from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.pin import Pinner
 from cdc.source.ranges import plan_boundaries, read_range
 from cdc.source.reader import SnapshotReader
-from cdc.source.session import Memory, Session
+from cdc.source.session import SMALL_STATEMENTS, Limits, Session
 from cdc.source.snapshot import Snapshot, Snapshots
 from cdc.source.tail import Lost, Tail
 from cdc.source.tailing import TailingReader
@@ -275,10 +275,12 @@ def open_source(
     """
     clock = clock or SystemClock()
     pinner = Pinner(Path(path), clock)
-    session = Session(Memory(memory_limit_mb, threads), encryption_key)
+    session = Session(Limits(memory_limit_mb, threads), encryption_key)
     # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
     tail_session = Session(
-        Memory(max(memory_limit_mb // 2, _LEAST_MB), threads=1), encryption_key, session.calls
+        Limits(max(memory_limit_mb // 2, _LEAST_MB), threads=1, optimizers=SMALL_STATEMENTS),
+        encryption_key,
+        session.calls,
     )
     use_direct = sys.platform == "win32" if direct is None else direct
     events = events or NoEvents()

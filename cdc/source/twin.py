@@ -12,7 +12,8 @@ becomes an insert:
 
 They are framed again behind a log header and USE_TABLE frames that DuckDB wrote for the twin itself.
 Replaying costs by the frames given, whatever the size of the log they come from; attaching costs by the
-twin's tables, so a second image of it has the first table alone. (DuckDB: wal_replay.cpp.)
+twin's tables, so a round of inserts is given the first alone, and another one those that were needed so far.
+(DuckDB: wal_replay.cpp.)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import functools
 import io
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,10 @@ class Twin:
         self.kinds = _kinds(stored)
         """The stored columns' types, as DuckDB's own objects."""
         self._leaves = dict(leaf for n, kind in enumerate(self.kinds) for leaf in _leaves_of(kind, (n,)))
-        self._plain = _write_image(((_INSERTS, stored),))
-        leaves = ((_table(path), f"value {kind}, row_id BIGINT") for path, kind in self._leaves.items())
-        self._whole = _write_image(((_INSERTS, stored), (_DELETES, "row_id BIGINT"), *leaves))
+        self._definitions = {_INSERTS: stored, _DELETES: "row_id BIGINT"}
+        for path, kind in self._leaves.items():
+            self._definitions[_table(path)] = f"value {kind}, row_id BIGINT"
+        self._plain = self._grown = self._image([_INSERTS])
         connection.register_filesystem(self._files)
 
     @property
@@ -133,24 +135,21 @@ class Twin:
             NotUnderstood: a payload is none of those, or updates what is no column nor a member of one.
             duckdb.Error: DuckDB cannot replay them.
         """
-        plain = all(frames.kind(payload) == frames.INSERT for payload in payloads)
-        image = self._plain if plain else self._whole
-        log, used, last = [image.header], set(), ""
-        updates: set[LeafPath] = set()
-        for payload in payloads:
-            table, path, insert = self._as_insert(payload)
+        entries = [self._as_insert(payload) for payload in payloads]
+        used = {table for table, _, _ in entries}
+        image = self._image_with(used)
+        log, last = [image.header], ""
+        for table, _, insert in entries:
             if table != last:
                 log.append(image.use_table[table])
-                used.add(table)
                 last = table
-            if path is not None:
-                updates.add(path)
             log.append(frames.frame(insert))
         log.append(image.commit)
+        updates = frozenset(path for _, path, _ in entries if path is not None)
         self._files.content = {"db": image.file, "db.wal": b"".join(log)}
         self._connection.execute(f"ATTACH '{self._name}://db' AS {self._name} (READ_ONLY)")
         try:
-            yield Decoded(_INSERTS in used, _DELETES in used, frozenset(updates))
+            yield Decoded(_INSERTS in used, _DELETES in used, updates)
         except BaseException:
             with contextlib.suppress(duckdb.Error):  # rows are read of it still; a next attach will say so
                 self._detach()
@@ -159,6 +158,18 @@ class Twin:
 
     def _detach(self) -> None:
         self._connection.execute(f"DETACH {self._name}")
+
+    def _image_with(self, tables: Set[str]) -> _Image:
+        """An image that has these tables. Few are made: each costs some 20 ms."""
+        if tables <= self._plain.use_table.keys():
+            return self._plain
+        if not tables <= self._grown.use_table.keys():
+            self._grown = self._image(tables | self._grown.use_table.keys())
+        return self._grown
+
+    def _image(self, tables: Collection[str]) -> _Image:
+        chosen = ((name, stored) for name, stored in self._definitions.items() if name in tables)
+        return _write_image(tuple(chosen))
 
     def _as_insert(self, payload: bytes) -> tuple[str, LeafPath | None, bytes]:
         """The twin's table that the payload goes to, what it updates, and the payload as an insert."""

@@ -14,7 +14,7 @@ from cdc.clock import SystemClock
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
 from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_source
 from cdc.source.pin import CHECKPOINT_LOG, Pinner
-from cdc.source.session import Memory, Session
+from cdc.source.session import Limits, Session
 from cdc.source.snapshot import Snapshots
 from tests.support.sources import plan_of
 from tests.support.waiting import wait_until
@@ -353,7 +353,7 @@ def test_after_a_restart_of_the_embedded_duckdb_the_next_snapshot_is_attached_an
     clock = SystemClock()
     with Writer(tmp_path / "t.db") as writer:
         writer.run("CREATE TABLE t AS SELECT 1 AS id")
-        session = Session(Memory())
+        session = Session(Limits())
         snapshots = Snapshots(Pinner(writer.path, clock), session, clock)
         for _ in range(2):
             with snapshots.take() as snapshot:

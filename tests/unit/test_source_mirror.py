@@ -21,7 +21,7 @@ from cdc.source.follow import LogFollower, NotFollowable
 from cdc.source.frames import NotUnderstood
 from cdc.source.mirror import Mirror
 from cdc.source.pin import Pinner
-from cdc.source.session import Memory, Session
+from cdc.source.session import Limits, Session
 from cdc.source.twin import Twin
 
 TABLE = TableId("main", "t")
@@ -79,7 +79,7 @@ class Opener:
     def __call__(self, *statements: str) -> Followed:
         write(self.path, *statements)
         pinner = Pinner(self.path, SystemClock())
-        session = Session(Memory())
+        session = Session(Limits())
         self._stack.callback(session.close)
         follower = LogFollower(pinner)
         commits = follower.start(pinner.position())
@@ -188,7 +188,7 @@ def test_the_row_id_after_a_checkpoint_is_the_one_that_duckdb_gives(
     write(path, *statements, "INSERT INTO t VALUES (77, 'a')")
     with duckdb.connect(str(path), read_only=True) as connection:
         [(given,)] = connection.execute("SELECT rowid FROM t WHERE id = 77").fetchall()
-    pinner, session = Pinner(path, SystemClock()), Session(Memory())
+    pinner, session = Pinner(path, SystemClock()), Session(Limits())
     follower = LogFollower(pinner)
     payloads = follower.start(pinner.position()).payloads
     use = next(payload for payload in payloads if frames.kind(payload) == frames.USE_TABLE)
