@@ -77,8 +77,9 @@ class Source(Protocol):
         """
         ...
 
-    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
-        """Wait until the position differs from `since`; False if the time passed or `wake` was called."""
+    def wait(self, since: Position, timeout_seconds: float) -> Position:
+        """Wait until the position differs from `since`, and answer it; `since` itself if the time passed or
+        `wake` was called."""
         ...
 
     def wake(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
-from cdc.change import Position, TablePlan, schema_version
+from cdc.change import TablePlan, schema_version
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
@@ -173,10 +173,10 @@ class TableLoop:
         self, reader: TableReader, outlet: Outlet, pipeline: Pipeline, delivery: Delivery, hold: Hold
     ) -> None:
         retry_at, hastened = self._clock.monotonic(), False
-        read_to: Position | None = None
+        position, read_to = self._source.position(), None
         while not self._stop.is_set() and self._new_plan is None:
             started, cpu = self._clock.monotonic(), self._cpu(pipeline)
-            position = self._source.position()  # before the read: a change during it ends the wait below
+            # The position is from before the read: a change during it ends the wait below.
             if position != read_to or not outlet.busy:
                 self._read(reader, outlet)
                 read_to = position
@@ -197,13 +197,13 @@ class TableLoop:
             self._pause(outlet, started, self._cpu(pipeline) - cpu)
             if outlet.busy:
                 outlet.tend(0.0)
-                if outlet.away:
-                    self._source.wait(position, AWAY_SECONDS)
+                away = AWAY_SECONDS if outlet.away else 0.0
+                position = self._source.wait(position, away)
                 continue
             longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
             if reader.learning:
                 longest = min(longest, LEARNING_SECONDS)
-            self._source.wait(position, longest)
+            position = self._source.wait(position, longest)
 
     def _read(self, reader: TableReader, outlet: Outlet) -> None:
         """Have everything delivered or made durable that can be read now."""

@@ -160,8 +160,9 @@ class DuckDbSource(Closing):
         """
         return self._snapshots.run(lambda snapshot: plan_boundaries(snapshot, plan, ranges))
 
-    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
-        """Wait until the position differs from `since`; False if the time passed or `wake` was called.
+    def wait(self, since: Position, timeout_seconds: float) -> Position:
+        """Wait until the position differs from `since`, and answer it; `since` itself if the time passed or
+        `wake` was called.
 
         Raises:
             SourceError: the file cannot be read.

@@ -82,8 +82,9 @@ class Watch:
         """
         return self._pinner.position()
 
-    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
-        """Wait until the position differs from `since`; False if the time passed or `wake` was called.
+    def wait(self, since: Position, timeout_seconds: float) -> Position:
+        """Wait until the position differs from `since`, and answer it; `since` itself if the time passed or
+        `wake` was called.
 
         Raises:
             SourceError: the file cannot be read.
@@ -99,15 +100,13 @@ class Watch:
                 position = self.position()
                 if position != since:
                     self._changed(position, waited=waited)
-                    return True
+                    return position
                 left = deadline - self._clock.monotonic()
-                if left <= 0:
-                    return False
-                if self._woken.is_set():  # between the loop's question and `clear`
-                    return False
+                if left <= 0 or self._woken.is_set():  # since the loop's question, and before `clear`
+                    return since
                 waited = True
                 self._clock.wait(changed, min(left, self._next_pause()))
-            return False
+            return since
         finally:
             with self._guard:
                 self._waiting.discard(changed)

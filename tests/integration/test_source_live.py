@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from cdc.change import Position
 from cdc.clock import SystemClock
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
 from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_source
@@ -381,10 +382,10 @@ def test_the_source_can_be_watched_while_it_is_read(tmp_path: Path) -> None:
     with Writer(tmp_path / "t.db") as writer, open_source(writer.path) as source:
         writer.run("CREATE TABLE t (id BIGINT)")
         position = source.position()
-        waited: list[bool] = []
+        waited: list[Position] = []
         waiter = threading.Thread(target=lambda: waited.append(source.wait(position, 20.0)))
         waiter.start()
         writer.run("INSERT INTO t VALUES (1)")
         wait_until(lambda: waited, "the commit ends the wait")
         waiter.join()
-        assert waited == [True]
+        assert waited == [source.position()] != [position]

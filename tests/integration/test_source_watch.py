@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc.change import Position
 from cdc.clock import SystemClock
 from cdc.errors import Meaning, SourceError
 from cdc.source import open_source
@@ -28,13 +29,13 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
 
 class Waiter:
-    """A wait in a thread of its own, and what it answered."""
+    """A wait in a thread of its own, and whether the position changed."""
 
     def __init__(self, watch: Watch, timeout_seconds: float) -> None:
         self.answers: list[bool] = []
         since = watch.position()
         self._thread = threading.Thread(
-            target=lambda: self.answers.append(watch.wait(since, timeout_seconds))
+            target=lambda: self.answers.append(watch.wait(since, timeout_seconds) != since)
         )
         self._thread.start()
 
@@ -91,14 +92,14 @@ def test_wake_ends_a_wait_at_once_and_for_good(watch: Watch, clock: CountingCloc
     wait_until(lambda: clock.waits, "the wait has begun")
     watch.wake()
     assert waiter.answer() is False
-    assert watch.wait(watch.position(), 3600.0) is False
+    assert watch.wait(watch.position(), 3600.0) == watch.position()
 
 
 def test_a_wait_in_vain_ends_with_its_time(writer: Writer) -> None:
     clock = FakeClock()
     watch = Watch(Pinner(writer.path, clock), clock, 1.0, notify=False)
     began = clock.monotonic()
-    assert watch.wait(watch.position(), 30.0) is False
+    assert watch.wait(watch.position(), 30.0) == watch.position()
     assert clock.monotonic() - began == pytest.approx(30.0)
     watch.close()
 
@@ -106,7 +107,7 @@ def test_a_wait_in_vain_ends_with_its_time(writer: Writer) -> None:
 def test_a_position_that_differs_already_is_not_waited_for(writer: Writer) -> None:
     clock = FakeClock()
     watch = Watch(Pinner(writer.path, clock), clock, 1.0, notify=False)
-    assert watch.wait(None, 30.0) is True
+    assert watch.wait(Position(0, 0), 30.0) == watch.position()
     assert clock.waits == []
     watch.close()
 
@@ -123,7 +124,7 @@ def test_without_notifications_the_looks_grow_rarer_and_are_frequent_again_after
     assert pauses[:-1] == sorted(pauses[:-1])
     since = watch.position()
     writer.run("INSERT INTO t VALUES (1)")
-    assert watch.wait(since, 30.0)
+    assert watch.wait(since, 30.0) == watch.position() != since
     clock.waits.clear()
     watch.wait(watch.position(), 1.0)
     assert clock.waits[0] < 0.01
@@ -158,7 +159,7 @@ def test_changes_during_long_rounds_come_without_a_pause(writer: Writer) -> None
         since = watch.position()
         writer.run(f"INSERT INTO t VALUES ({number})")
         clock.advance(0.2)  # a round that takes longer than a calm pause
-        assert watch.wait(since, 20.0)
+        assert watch.wait(since, 20.0) != since
     notified.append(watch.notified)
     assert notified == [True, False]
     watch.close()

@@ -90,11 +90,12 @@ class LoggedSource:
         with self._changed:
             return [each for each in self._log if each.seq > seq]
 
-    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+    def wait(self, since: Position, timeout_seconds: float) -> Position:
         with self._changed:
-            return self._changed.wait_for(
+            self._changed.wait_for(
                 lambda: self._woken or since != Position(1, len(self.history)), timeout_seconds / SPEED
             )
+            return Position(1, len(self.history))
 
     def wake(self) -> None:
         with self._changed:

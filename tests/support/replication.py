@@ -96,11 +96,12 @@ class MemorySource:
         with self._changed:
             return sorted(self._rows[table])
 
-    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+    def wait(self, since: Position, timeout_seconds: float) -> Position:
         with self._changed:
-            return self._changed.wait_for(
+            self._changed.wait_for(
                 lambda: self._woken or since != Position(1, self._commits), timeout_seconds
             )
+            return Position(1, self._commits)
 
     def wake(self) -> None:
         with self._changed:

@@ -70,13 +70,13 @@ class PacedSource(MemorySource):
     ) -> MemoryReader:
         return PacedReader(self, plan)
 
-    def wait(self, since: Position | None, timeout_seconds: float) -> bool:
+    def wait(self, since: Position, timeout_seconds: float) -> Position:
         self.left.popleft()
         if self.left:
             self.append(len(self.rows(PLAN.table)) + 1)
         else:
             self._stop.set()
-        return True
+        return self.position()
 
 
 class PacedReader(MemoryReader):

@@ -22,6 +22,8 @@ def bare_type(arrow_type: pa.DataType) -> pa.DataType:
     """`arrow_type` with every extension type replaced by its storage, and maps by lists of structs."""
     if isinstance(arrow_type, pa.BaseExtensionType):
         return bare_type(arrow_type.storage_type)
+    if not pa.types.is_nested(arrow_type):
+        return arrow_type
     if pa.types.is_map(arrow_type):
         key, value = _bare_field(arrow_type.key_field), _bare_field(arrow_type.item_field)
         return pa.list_(pa.struct([key, value]))
