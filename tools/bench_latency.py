@@ -10,7 +10,8 @@ turns, and the median of the ratios counts. ClickHouse runs all the time. A thir
 writer beside a sender of as many inserts, encoded beforehand, so that ClickHouse works as beside a replicator
 and the source is not read.
 
-Writer, replicator and server have sessions of their own, as programs of `cdc up` have.
+Writer, replicator and server have sessions of their own, as programs of `cdc up` have. The server keeps its
+data in memory if it can: on the writer's disk it would wait for the writer's syncs with each file it makes.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ INSERT = """INSERT INTO trades SELECT
     current_timestamp::TIMESTAMP_NS FROM range($1, $2) AS r(i)"""
 
 
+REST_SECONDS = 0.5
+"""After catching up with the log: the replicator rests then, and the first commit would have to wait."""
+
+
 class Defaults:
     """What a plan of `trades` takes from the configuration."""
 
@@ -88,13 +93,21 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--embedded", action="store_true", help="into chdb, inside the replicator's process")
     parser.add_argument("--alternations", type=int, default=10, help="of writer-slowdown")
     parser.add_argument("--updates", type=float, default=0.2, help="of writer-slowdown, for each insert")
+    parser.add_argument(
+        "--server-directory", type=Path, default=_memory(), help="where ClickHouse keeps its data"
+    )
     parser.add_argument("--niceness", type=int, default=LOW_NICENESS, help="of the replicator; 0: normal")
     options = parser.parse_args(arguments)
     if options.quick:
         options.seconds, options.alternations = 3.0, 1
     with tempfile.TemporaryDirectory(prefix="cdc-latency-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
-        endpoint = _endpoint(directory, options.embedded, stack)
+        place = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="cdc-server-", dir=options.server_directory)
+            )
+        )
+        endpoint = _endpoint(place, options.embedded, stack)
         if options.what == "writer-slowdown":
             from tools.bench_slowdown import print_slowdown
 
@@ -108,6 +121,12 @@ def main(arguments: Sequence[str]) -> int:
             found, cost = _measure(place, endpoint(number), line, options.seconds, options.niceness)
             print(f"{line!s:58} {_shown(found)}     {cost}", flush=True)
     return 0
+
+
+def _memory() -> Path | None:
+    """Files that are kept in memory, where the system has such a directory."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None
 
 
 def _lines(everything: bool, quick: bool) -> list[Line]:
@@ -308,6 +327,7 @@ def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
         replicator = Replicator(source, target, marks, seen, pace=pace, clock=SystemClock())
         replicator.add(plan)
         _until(seen, rows.column(0)[0].as_py())
+        time.sleep(REST_SECONDS)
         print("ready", flush=True)
         lines.readline()
         cpu, wall, rounds, sent = time.process_time(), time.monotonic(), seen.rounds, seen.rows
