@@ -19,7 +19,7 @@ from cdc.source.pin import LOG, PinnedLog, Pinner
 from cdc.source.quote import qualified
 from cdc.source.session import Session
 
-_COMMIT = frames.frame(b"d\0d\xff\xff")
+_COMMIT = frames.make_frame(b"d\0d\xff\xff")
 
 
 class Base:
@@ -64,7 +64,7 @@ class Base:
 
         Args:
             header: the bytes before the first frame of the log after it.
-            use_table, insert: the payloads of the first insert into the table in that log.
+            use_table, insert: the frames of the first insert into the table in that log.
 
         Raises:
             SnapshotSuperseded, SourceError, duckdb.Error: the file cannot be read.
@@ -75,7 +75,7 @@ class Base:
         if live and live == self.stored_rows:
             last = f"SELECT max(rowid) FROM {self.relation} WHERE rowid >= {live - 1}"
             return int(self._cursor.execute(last).fetchall()[0][0]) + 1
-        log = b"".join((header, frames.frame(use_table), frames.frame(insert), _COMMIT))
+        log = b"".join((header, use_table, insert, _COMMIT))
         with self._pinner.pin(logs=False) as pin, tempfile.TemporaryFile() as file:
             if pin.position.iteration != self.iteration:
                 raise SnapshotSuperseded("read", pin.path, "a checkpoint overtook it", "Take a new snapshot")

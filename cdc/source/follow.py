@@ -1,7 +1,7 @@
 """What was committed to the log since the last look, across checkpoints?
 
-A `LogFollower` is put at a position, and then hands out every later commit once, as the payloads of its
-frames. A checkpoint ends a log: its rest is read from the descriptor that was kept open, and the next log is
+A `LogFollower` is put at a position, and then hands out every later commit once, as its frames. A
+checkpoint ends a log: its rest is read from the descriptor that was kept open, and the next log is
 followed from its start. Where a log was emptied in place, or a whole one may have come and gone between two
 looks, it says that commits are missing; it cannot know of a commit that bypassed the log, so whoever needs
 every row compares with a snapshot after each checkpoint.
@@ -32,7 +32,7 @@ class NotFollowable(Exception):
 class Commits:
     """Commits of one log, whole and in order."""
 
-    payloads: tuple[bytes, ...]
+    frames: tuple[bytes, ...]
     position: Position
     """Where the last of them ends."""
     checkpointed: bool = False
@@ -44,7 +44,7 @@ class Commits:
 
     def and_then(self, later: Commits) -> Commits:
         """These and `later` ones of the same log."""
-        return replace(self, payloads=self.payloads + later.payloads, position=later.position)
+        return replace(self, frames=self.frames + later.frames, position=later.position)
 
 
 class LogFollower:
@@ -81,9 +81,9 @@ class LogFollower:
                 raise NotFollowable("a checkpoint ran meanwhile")
             self._take(pin)
             self._note_entries(entries)
-            payloads = self._read_to(position.offset)
+            found = self._read_to(position.offset)
         self._position = position
-        return Commits(payloads, position)
+        return Commits(found, position)
 
     def look(self) -> list[Commits]:
         """The commits since the last look, one element for each log they are in; none, when there is nothing.
@@ -114,11 +114,11 @@ class LogFollower:
         log = pin.logs.get(LOG)
         if log is None:
             return []
-        payloads, end = self._read(self._position.offset, log.size)
+        found, end = self._read(self._position.offset, log.size)
         if end == self._position.offset:
             return []
         self._position = Position(self._position.iteration, end)
-        return [Commits(payloads, self._position)]
+        return [Commits(found, self._position)]
 
     def _rest_of_old_log(self) -> list[Commits]:
         if self._file is None:
@@ -126,18 +126,18 @@ class LogFollower:
         size = os.fstat(self._file).st_size
         if size < self._position.offset:
             return []  # emptied in place
-        payloads, end = self._read(self._position.offset, size)
+        found, end = self._read(self._position.offset, size)
         self._position = Position(self._position.iteration, end)
-        return [Commits(payloads, self._position)] if payloads else []
+        return [Commits(found, self._position)] if found else []
 
     def _new_log(self, pin: Pin) -> Commits:
         missing = pin.position.iteration > self._position.iteration + 1 or not self._has_kept_all(pin)
         unread = missing and not self._had_no_log()
         self._take(pin)
         log = pin.logs.get(LOG)
-        payloads, end = self._read(0, log.size) if log is not None else ((), 0)
+        found, end = self._read(0, log.size) if log is not None else ((), 0)
         self._position = Position(pin.position.iteration, end)
-        return Commits(payloads, self._position, checkpointed=True, missing=missing, unread=unread)
+        return Commits(found, self._position, checkpointed=True, missing=missing, unread=unread)
 
     def _has_kept_all(self, pin: Pin) -> bool:
         """Whether the old log could be read to its end: it was there at the last look, and still is.
@@ -184,13 +184,13 @@ class LogFollower:
         self._file = os.dup(log.file)
 
     def _read_to(self, offset: int) -> tuple[bytes, ...]:
-        payloads, end = self._read(0, offset)
+        found, end = self._read(0, offset)
         if end != offset:
             raise NotFollowable("a checkpoint is running")
-        return payloads
+        return found
 
     def _read(self, start: int, stop: int) -> tuple[tuple[bytes, ...], int]:
-        """The payloads of the whole commits from byte `start` of the log, and where the last one ends."""
+        """The frames of the whole commits from byte `start` of the log, and where the last one ends."""
         start = max(start, self._header_size)
         if self._file is None or stop <= start:
             return (), 0 if start == self._header_size else start
@@ -200,9 +200,9 @@ class LogFollower:
         whole: list[bytes] = []
         pending: list[bytes] = []
         end, at = (0 if start == self._header_size else start), start
-        for payload in frames.read_payloads(raw):
-            at += frames.FRAME_HEADER.size + len(payload)
-            kind = frames.kind(payload)
+        for frame in frames.read_frames(raw):
+            at += len(frame)
+            kind = frames.kind(frame)
             if kind == frames.CHECKPOINT:
                 break
             if kind == frames.COMMIT:
@@ -210,5 +210,5 @@ class LogFollower:
                 pending.clear()
                 end = at
             elif kind != frames.SEQUENCE_VALUE:
-                pending.append(bytes(payload))
+                pending.append(frame)
         return tuple(whole), end

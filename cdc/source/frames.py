@@ -1,6 +1,7 @@
 """The frames of DuckDB's log, in and out: what kind each is, whose table it changes, and its checksum.
 
-A frame is `[u64 size][u64 checksum][payload]`; a payload is what BinarySerializer writes of one entry:
+A frame is `[u64 size][u64 checksum][payload]`, and is handed on whole, so that DuckDB finds the checksum that
+the writer gave it; a payload is what BinarySerializer writes of one entry:
 fields `[u16 number][value]` with integers as LEB128 and strings as length and bytes, ended by 0xFFFF. Field
 100 is the entry's type. (DuckDB: write_ahead_log.cpp, serialize_wal.cpp, checksum.cpp, qualified_name.cpp.)
 """
@@ -31,6 +32,9 @@ COMMIT = 100
 """DuckDB's WAL_FLUSH."""
 
 FRAME_HEADER = struct.Struct("<QQ")
+_KIND = FRAME_HEADER.size + 2
+BODY = FRAME_HEADER.size + 3
+"""Where what follows the type begins in a frame."""
 _END = 0xFFFF
 _ROWS = b"e\0d\0"
 """Field 101, the chunk, begins with its field 100, the number of its rows."""
@@ -46,55 +50,60 @@ _U64 = (1 << 64) - 1
 
 
 class NotUnderstood(Exception):
-    """A payload is laid out in a way this module does not know; the message says what was met."""
+    """A frame is laid out in a way this module does not know; the message says what was met."""
 
 
-def read_payloads(log: bytes | memoryview, start: int = 0) -> Iterator[memoryview]:
-    """The payloads of the whole frames in `log` from `start`; one cut off at the end is not among them."""
-    view, at = memoryview(log), start
-    while at + FRAME_HEADER.size <= len(view):
-        size, _ = FRAME_HEADER.unpack_from(view, at)
-        at += FRAME_HEADER.size
-        if at + size > len(view):
+def read_frames(log: bytes, start: int = 0) -> Iterator[bytes]:
+    """The whole frames in `log` from `start`; one cut off at the end is not among them."""
+    at, end = start, len(log)
+    while at + BODY <= end:
+        following = at + FRAME_HEADER.size + FRAME_HEADER.unpack_from(log, at)[0]
+        if not at + BODY <= following <= end:
             return
-        yield view[at : at + size]
-        at += size
+        yield log[at:following]
+        at = following
 
 
-def frame(payload: bytes) -> bytes:
+def make_frame(payload: bytes) -> bytes:
     """`payload` framed, as DuckDB would write it."""
     return FRAME_HEADER.pack(len(payload), checksum(payload)) + payload
 
 
-def kind(payload: bytes | memoryview) -> int:
+def is_sound(frame: bytes) -> bool:
+    """Whether the payload is of the size and the checksum that stand before it."""
+    payload = frame[FRAME_HEADER.size :]
+    return (len(payload), checksum(payload)) == FRAME_HEADER.unpack_from(frame)
+
+
+def kind(frame: bytes) -> int:
     """The entry's type."""
-    return payload[2]
+    return frame[_KIND]
 
 
-def used_table(payload: bytes | memoryview) -> TableId:
-    """The table that a USE_TABLE payload names.
+def used_table(frame: bytes) -> TableId:
+    """The table that a USE_TABLE frame names.
 
     Raises:
         NotUnderstood: fields this version does not know, or a table in a nested schema.
     """
-    fields = dict(_fields(bytes(payload), 3, _USE_TABLE_LAYOUT, "a USE_TABLE entry"))
+    fields = dict(_fields(frame, BODY, _USE_TABLE_LAYOUT, "a USE_TABLE entry"))
     path = fields.get(103, (fields.get(101, ""), fields.get(102, "")))
     if len(path) != 2:
         raise NotUnderstood(f"a table named {'.'.join(path)}")
     return TableId(*path)
 
 
-def altered_table(payload: bytes | memoryview) -> tuple[TableId, int]:
-    """The table that an ALTER payload changes, and DuckDB's AlterTableType of the change.
+def altered_table(frame: bytes) -> tuple[TableId, int]:
+    """The table that an ALTER frame changes, and DuckDB's AlterTableType of the change.
 
     Raises:
         NotUnderstood: it alters something else than a table, or has fields this version does not know.
     """
-    raw, at = bytes(payload), 3 + len(_ALTER_INFO)
-    if raw[3:at] != _ALTER_INFO:
+    at = BODY + len(_ALTER_INFO)
+    if frame[BODY:at] != _ALTER_INFO:
         raise NotUnderstood("an ALTER entry of another layout")
     fields: dict[int, Any] = {}
-    for number, value in _fields(raw, at, _ALTER_LAYOUT, "an ALTER entry"):
+    for number, value in _fields(frame, at, _ALTER_LAYOUT, "an ALTER entry"):
         fields[number] = value
         if fields.get(200, _ALTER_TABLE) != _ALTER_TABLE:
             raise NotUnderstood(f"an ALTER of type {fields[200]}")
@@ -103,39 +112,43 @@ def altered_table(payload: bytes | memoryview) -> tuple[TableId, int]:
     raise NotUnderstood("an ALTER entry without the kind of its change")
 
 
-def inserted_rows(payload: bytes | memoryview) -> int:
-    """The rows of an INSERT payload.
+def inserted_rows(frame: bytes) -> int:
+    """The rows of an INSERT frame.
 
     Raises:
         NotUnderstood: it does not begin with their number.
     """
-    if bytes(payload[3:7]) != _ROWS:
-        raise NotUnderstood("an INSERT entry without its number of rows")
-    return varint(payload, 7)[0]
+    return _rows(frame)[0]
 
 
-def inserted_columns(payload: bytes | memoryview) -> int:
-    """The columns of an INSERT payload: behind the number of rows, field 101 is the list of their types.
+def inserted_columns(frame: bytes) -> int:
+    """The columns of an INSERT frame: behind the number of rows, field 101 is the list of their types.
 
     Raises:
         NotUnderstood: they are not there.
     """
-    if bytes(payload[3:7]) != _ROWS:
-        raise NotUnderstood("an INSERT entry without its number of rows")
-    _, at = varint(payload, 7)
-    if bytes(payload[at : at + 2]) != _ROWS[:2]:
+    _, at = _rows(frame)
+    if frame[at : at + 2] != _ROWS[:2]:
         raise NotUnderstood("an INSERT entry without the types of its columns")
-    return varint(payload, at + 2)[0]
+    return varint(frame, at + 2)[0]
 
 
-def may_concern(payload: bytes | memoryview, table: TableId) -> bool:
+def _rows(frame: bytes) -> tuple[int, int]:
+    """The number of rows of an INSERT frame, and where it ends."""
+    begin = BODY + len(_ROWS)
+    if frame[BODY:begin] != _ROWS:
+        raise NotUnderstood("an INSERT entry without its number of rows")
+    return varint(frame, begin)
+
+
+def may_concern(frame: bytes, table: TableId) -> bool:
     """Whether a change of the catalog can be one of `table`: then it spells its name, or drops its schema."""
-    name = table.schema if kind(payload) == DROP_SCHEMA else table.name
+    name = table.schema if kind(frame) == DROP_SCHEMA else table.name
     raw = name.encode()
-    return len(raw) > 0x7F or bytes([len(raw)]) + raw in bytes(payload)
+    return len(raw) > 0x7F or bytes([len(raw)]) + raw in frame[BODY:]
 
 
-def varint(raw: bytes | memoryview, at: int) -> tuple[int, int]:
+def varint(raw: bytes, at: int) -> tuple[int, int]:
     """The LEB128 integer at `at`, and where it ends."""
     value = shift = 0
     while True:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cdc.errors import SnapshotSuperseded, SourceError
-from cdc.source.frames import COMMIT, FRAME_HEADER, checksum, frame, kind
+from cdc.source.frames import BODY, COMMIT, FRAME_HEADER, is_sound, kind, make_frame
 from cdc.source.layout import (
     HEADERS_SIZE,
     CorruptHeader,
@@ -40,7 +40,7 @@ LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
 """What a writer killed at any moment may leave beside its file (storage_manager.cpp)."""
 ATTEMPTS = 5
 """A live file may be checkpointed under the check; so often it is begun again."""
-COMMIT_FRAME = frame(bytes((100, 0, COMMIT, 0xFF, 0xFF)))
+COMMIT_FRAME = make_frame(bytes((100, 0, COMMIT, 0xFF, 0xFF)))
 """A commit's marker is always these 21 bytes."""
 PROBLEMS_NAMED = 20
 """A file that is damaged all over is described well enough by this many places."""
@@ -229,19 +229,18 @@ def _check_frames(path: Path, log: mmap.mmap, identifier: str | None) -> Integri
         return Integrity(path, unchecked=(f"{path.name} is encrypted or older than frames",))
     at, committed, frames = header.size, header.size, 0
     while at + FRAME_HEADER.size <= len(log):
-        size, stored = FRAME_HEADER.unpack_from(log, at)
-        begin = at + FRAME_HEADER.size
-        if begin + size > len(log) and log.find(COMMIT_FRAME, at) < 0:
+        end = at + FRAME_HEADER.size + FRAME_HEADER.unpack_from(log, at)[0]
+        if end > len(log) and log.find(COMMIT_FRAME, at) < 0:
             break
-        payload = log[begin : begin + size]
-        if len(payload) < size or checksum(payload) != stored or size < 3:
+        frame = log[at:end]
+        if len(frame) < BODY or not is_sound(frame):
             problem = (
                 f"{path.name}: the frame at byte {at} is damaged; commits are whole up to byte {committed}"
             )
             return Integrity(path, frames=frames, problems=(problem,))
         frames += 1
-        at = begin + size
-        if kind(payload) == COMMIT:
+        at = end
+        if kind(frame) == COMMIT:
             committed = at
     return Integrity(path, frames=frames)
 

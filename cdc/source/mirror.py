@@ -2,11 +2,11 @@
 
 The log addresses rows by row id, and says of an update only which columns are new. The mirror keeps, in
 memory, every row that was updated, as it stands now. A row is fetched when it is first touched: from the file
-as the checkpoint left it, or from the log's own insert, whose payload is kept. So what is only inserted costs
+as the checkpoint left it, or from the log's own insert, whose frame is kept. So what is only inserted costs
 nothing here. It starts anew with each checkpoint, which may number rows anew.
 
 A statement of DuckDB costs half a millisecond, however few its rows: which rows are new to the mirror, and in
-which payloads they are, is found out in NumPy, and a few row ids stand in the statement itself.
+which frames they are, is found out in NumPy, and a few row ids stand in the statement itself.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from cdc.source.twin import Decoded, LeafPath, Twin
 _LITERALS = 2_000
 """Row ids that stand in a statement: DuckDB then reads only the row groups that hold them."""
 _MOST_KEPT_BYTES = 128 << 20
-"""Insert payloads kept since the checkpoint. The oldest ones go first: only an update of their rows misses
+"""Insert frames kept since the checkpoint. The oldest ones go first: only an update of their rows misses
 them, so that a table without updates is followed through a log of any size."""
-_PAYLOAD_BYTES = 100
-"""What a kept payload takes besides its bytes."""
+_FRAME_BYTES = 100
+"""What a kept frame takes besides its bytes."""
 
 _ROW_ID = "__cdc_row_id"
 _ROUND = "__cdc_round"
@@ -119,13 +119,13 @@ class Mirror:
         return Logged(self.inserted_rows, self.deleted_rows, stored)
 
     def apply(self, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
-        """Take in the round that the attached twin holds; `inserts` are its INSERT payloads.
+        """Take in the round that the attached twin holds; `inserts` are its INSERT frames.
 
         A round that could not be taken in may be given once more, with or without later ones.
 
         Raises:
             SnapshotSuperseded: a row is needed from the file, which a checkpoint has overtaken.
-            NotUnderstood: a row is not where its row id says, or its payload is kept no more.
+            NotUnderstood: a row is not where its row id says, or its frame is kept no more.
             duckdb.Error, SourceError: it cannot be read.
         """
         first_new = self._next_row_id if inserts else self._end()
@@ -185,23 +185,23 @@ class Mirror:
         return otherwise if self._first_logged is None else self._first_logged
 
     def _note(self, inserts: Sequence[bytes]) -> None:
-        for payload in inserts:
+        for frame in inserts:
             if self._first_logged is None:
                 self._first_logged = self._next_row_id
             self._starts.append(self._next_row_id)
-            self._inserts.append(payload)
-            self._kept_bytes += len(payload) + _PAYLOAD_BYTES
-            rows = frames.inserted_rows(payload)
+            self._inserts.append(frame)
+            self._kept_bytes += len(frame) + _FRAME_BYTES
+            rows = frames.inserted_rows(frame)
             self._next_row_id += rows
             self.inserted_rows += rows
         if self._kept_bytes > _MOST_KEPT_BYTES:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        """Drop payloads down to half of the bound: lists are shortened seldom then."""
+        """Drop frames down to half of the bound: lists are shortened seldom then."""
         forgotten = 0
         while self._kept_bytes > _MOST_KEPT_BYTES // 2:
-            self._kept_bytes -= len(self._inserts[forgotten]) + _PAYLOAD_BYTES
+            self._kept_bytes -= len(self._inserts[forgotten]) + _FRAME_BYTES
             forgotten += 1
         del self._inserts[:forgotten], self._starts[:forgotten]
 
@@ -287,18 +287,18 @@ class Mirror:
         return taken
 
     def _fetch_logged(self, row_ids: RowIds) -> int:
-        """Rows that the log inserted since the checkpoint, from their payloads alone."""
+        """Rows that the log inserted since the checkpoint, from their frames alone."""
         if not self._starts or row_ids[0] < self._starts[0]:
             raise NotUnderstood("an update of a row whose insert lies too far back in the log")
         starts = np.asarray(self._starts)
         numbers, of_number = np.unique(
             np.searchsorted(starts, row_ids, side="right") - 1, return_inverse=True
         )
-        payloads = [self._inserts[number] for number in numbers.tolist()]
-        counts = np.asarray([frames.inserted_rows(payload) for payload in payloads])
-        # A twin numbers the rows of these payloads from 0 on: each payload's are off by another distance.
+        inserts = [self._inserts[number] for number in numbers.tolist()]
+        counts = np.asarray([frames.inserted_rows(frame) for frame in inserts])
+        # A twin numbers the rows of these frames from 0 on: each frame's are off by another distance.
         distances = starts[numbers] - (np.cumsum(counts) - counts)
-        with self._older.attached(payloads):
+        with self._older.attached(inserts):
             return self._take_at(self._older.inserts, row_ids - distances[of_number], row_ids)
 
     def _update(self, decoded: Decoded, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:

@@ -288,18 +288,18 @@ class Tail:
     def _apply(self, commits: Commits) -> Iterator[Round]:
         mirror = self._mirror
         assert mirror is not None, "start() came first"
-        use_table, payloads = self._of_this_table(commits.payloads)
-        if not payloads:
+        use_table, own = self._of_this_table(commits.frames)
+        if not own:
             yield Round(commits.position, checkpointed=commits.checkpointed, unread=commits.unread)
             return
-        inserts = [payload for payload in payloads if frames.kind(payload) == frames.INSERT]
+        inserts = [frame for frame in own if frames.kind(frame) == frames.INSERT]
         if inserts and not mirror.numbered:
             mirror.number_from(mirror.base.next_row_id(self._follower.header, use_table, inserts[0]))
-        with self._twin.attached(payloads) as decoded:
+        with self._twin.attached(own) as decoded:
             yield self._round(commits, mirror.apply(decoded, inserts))
 
     def _round(self, commits: Commits, changes: Changes) -> Round:
-        small = sum(map(len, commits.payloads)) <= _SMALL_BYTES
+        small = sum(map(len, commits.frames)) <= _SMALL_BYTES
         changed, removed = (
             RoundView(commits.position, self.cursor, rows, self._queries, small) if rows is not None else None
             for rows in (changes.changed, changes.removed)
@@ -308,8 +308,8 @@ class Tail:
             commits.position, changed, removed, commits.checkpointed, commits.unread, changes.touched
         )
 
-    def _of_this_table(self, payloads: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
-        """The payload that puts this table in use, and its row changes among `payloads`.
+    def _of_this_table(self, committed: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
+        """The frame that puts this table in use, and its row changes among those `committed`.
 
         Raises:
             Lost: its definition changed, or it got rows that are not in the log.
@@ -317,32 +317,32 @@ class Tail:
         used: TableId | None = None
         use = own_use = b""
         own: list[bytes] = []
-        for payload in payloads:
-            kind = frames.kind(payload)
+        for frame in committed:
+            kind = frames.kind(frame)
             if kind == frames.USE_TABLE:
-                if payload != use:
-                    use, used = payload, frames.used_table(payload)
-                    own_use = payload if used == self._table else own_use
+                if frame != use:
+                    use, used = frame, frames.used_table(frame)
+                    own_use = frame if used == self._table else own_use
             elif kind in _CATALOG_CHANGES:
-                if self._concerns_its_rows(kind, payload):
+                if self._concerns_its_rows(kind, frame):
                     dropped = kind != frames.ALTER
                     raise Lost("the table was altered or dropped", recreated=dropped)
             elif used == self._table and kind == frames.ROW_GROUPS:
                 first = self._mirror.next_row_id if self._mirror is not None else None
                 raise Lost("a bulk load left its rows in the file", first_row_id=first)
             elif used == self._table and kind in _ROW_CHANGES:
-                own.append(payload)
+                own.append(frame)
         return own_use, own
 
-    def _concerns_its_rows(self, kind: int, payload: bytes) -> bool:
+    def _concerns_its_rows(self, kind: int, frame: bytes) -> bool:
         """Whether a change of the catalog may drop this table or give it other columns.
 
         A foreign key to a table alters it, and names both: its rows stay as they are.
         """
         if kind == frames.ALTER:
-            altered, change = frames.altered_table(payload)
+            altered, change = frames.altered_table(frame)
             return altered == self._table and change not in _KEEPS_COLUMNS
-        return frames.may_concern(payload, self._table)
+        return frames.may_concern(frame, self._table)
 
     def _begin(self, position: Position) -> None:
         """Start a mirror over the file as its newest checkpoint left it, which `position` must follow."""
@@ -376,8 +376,8 @@ class Tail:
         mirror = self._mirror
         assert mirror is not None
         before, inserted = mirror.base, mirror.inserted_rows
-        _, payloads = self._of_this_table(last.payloads)
-        inserted += sum(map(frames.inserted_rows, (p for p in payloads if frames.kind(p) == frames.INSERT)))
+        _, own = self._of_this_table(last.frames)
+        inserted += sum(frames.inserted_rows(frame) for frame in own if frames.kind(frame) == frames.INSERT)
         base = Base(self._pinner, self._session, self.cursor, self._table)
         before.close()
         mirror.base = base

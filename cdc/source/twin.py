@@ -10,7 +10,8 @@ becomes an insert:
   `[column]` holds values, which say nothing of NULL; `[column, 0]` holds a BOOLEAN that is NULL or not; the
   members of a STRUCT follow, `[column, 1]` and so on, each with values and null flags of its own.
 
-They are framed again behind a log header and USE_TABLE frames that DuckDB wrote for the twin itself.
+They stand behind a log header and USE_TABLE frames that DuckDB wrote for the twin itself. A frame that is
+changed is framed again, once its own checksum was compared; DuckDB compares those of the others.
 Replaying costs by the frames given, whatever the size of the log they come from; attaching costs by the
 twin's tables, so a round of inserts is given the first alone, and another one those that were needed so far.
 (DuckDB: wal_replay.cpp.)
@@ -39,6 +40,7 @@ from cdc.source.quote import identifier
 
 _numbers = itertools.count(1)  # attached databases and filesystems are named for all connections at once
 _CHUNK = (102).to_bytes(2, "little")
+_INSERT_TYPE = bytes((100, 0, frames.INSERT))
 _KEPT = 64
 """Images kept for other twins of the same columns: each tail has two, and writing one takes 50 ms."""
 _INSERTS, _DELETES = "inserts", "deletes"
@@ -128,24 +130,25 @@ class Twin:
         self._connection.unregister_filesystem(self._name)
 
     @contextlib.contextmanager
-    def attached(self, payloads: Sequence[bytes]) -> Iterator[Decoded]:
-        """The twin as these payloads of INSERT, DELETE and UPDATE frames of its table make it.
+    def attached(self, changes: Sequence[bytes]) -> Iterator[Decoded]:
+        """The twin as these INSERT, DELETE and UPDATE frames of its table make it.
 
         Raises:
-            NotUnderstood: a payload is none of those, or updates what is no column nor a member of one.
+            NotUnderstood: a frame is none of those, is damaged, or updates what is no column nor a member of
+                one.
             duckdb.Error: DuckDB cannot replay them.
         """
-        entries = [self._as_insert(payload) for payload in payloads]
-        used = {table for table, _, _ in entries}
+        inserts = [self._as_insert(frame) for frame in changes]
+        used = {table for table, _, _ in inserts}
         image = self._image_with(used)
         log, last = [image.header], ""
-        for table, _, insert in entries:
+        for table, _, insert in inserts:
             if table != last:
                 log.append(image.use_table[table])
                 last = table
-            log.append(frames.frame(insert))
+            log.append(insert)
         log.append(image.commit)
-        updates = frozenset(path for _, path, _ in entries if path is not None)
+        updates = frozenset(path for _, path, _ in inserts if path is not None)
         self._files.content = {"db": image.file, "db.wal": b"".join(log)}
         self._connection.execute(f"ATTACH '{self._name}://db' AS {self._name} (READ_ONLY)")
         try:
@@ -171,33 +174,40 @@ class Twin:
         chosen = ((name, stored) for name, stored in self._definitions.items() if name in tables)
         return _write_image(tuple(chosen))
 
-    def _as_insert(self, payload: bytes) -> tuple[str, LeafPath | None, bytes]:
-        """The twin's table that the payload goes to, what it updates, and the payload as an insert."""
-        kind = frames.kind(payload)
+    def _as_insert(self, frame: bytes) -> tuple[str, LeafPath | None, bytes]:
+        """The twin's table that the frame goes to, what it updates, and the frame as an insert."""
+        kind = frames.kind(frame)
         if kind == frames.INSERT:
-            if (columns := frames.inserted_columns(payload)) != len(self.kinds):
+            if (columns := frames.inserted_columns(frame)) != len(self.kinds):
                 raise NotUnderstood(f"an insert of {columns} columns into {len(self.kinds)}")
-            return _INSERTS, None, payload
+            return _INSERTS, None, frame
+        if not frames.is_sound(frame):
+            raise NotUnderstood("a damaged log entry")
         if kind == frames.DELETE:
-            return _DELETES, None, payload[:2] + bytes([frames.INSERT]) + payload[3:]
+            return _DELETES, None, _insert_of(frame[frames.BODY :])
         if kind != frames.UPDATE:
             raise NotUnderstood(f"a log entry of type {kind}")
-        path, at = _column_path(payload)
-        if path not in self._leaves or payload[at : at + 2] != _CHUNK:
+        path, at = _column_path(frame)
+        if path not in self._leaves or frame[at : at + 2] != _CHUNK:
             raise NotUnderstood(f"an update of column path {list(path)}")
-        return _table(path), path, payload[:2] + bytes([frames.INSERT]) + payload[3:5] + payload[at + 2 :]
+        return _table(path), path, _insert_of(frame[frames.BODY : frames.BODY + 2] + frame[at + 2 :])
 
 
 def _table(path: LeafPath) -> str:
     return "_".join(["at", *map(str, path)])
 
 
-def _column_path(payload: bytes) -> tuple[LeafPath, int]:
-    """Field 101 of an UPDATE payload, and where it ends."""
-    depth, at = frames.varint(payload, 5)
+def _insert_of(fields: bytes) -> bytes:
+    """An INSERT frame with these fields behind its type."""
+    return frames.make_frame(_INSERT_TYPE + fields)
+
+
+def _column_path(frame: bytes) -> tuple[LeafPath, int]:
+    """Field 101 of an UPDATE frame, and where it ends."""
+    depth, at = frames.varint(frame, frames.BODY + 2)
     path = []
     for _ in range(depth):
-        column, at = frames.varint(payload, at)
+        column, at = frames.varint(frame, at)
         path.append(column)
     return tuple(path), at
 
@@ -235,9 +245,9 @@ def _write_image(tables: tuple[tuple[str, str], ...]) -> _Image:
         log = path.with_name("db.wal").read_bytes()
     header = parse_log_header(log)
     assert header is not None, "DuckDB wrote this log just now"
-    payloads = [bytes(payload) for payload in frames.read_payloads(log, header.size)]
-    uses = [frames.frame(payload) for payload in payloads if frames.kind(payload) == frames.USE_TABLE]
-    commit = next(frames.frame(payload) for payload in payloads if frames.kind(payload) == frames.COMMIT)
+    written = list(frames.read_frames(log, header.size))
+    uses = [frame for frame in written if frames.kind(frame) == frames.USE_TABLE]
+    commit = next(frame for frame in written if frames.kind(frame) == frames.COMMIT)
     return _Image(
         file, log[: header.size], dict(zip((name for name, _ in tables), uses, strict=True)), commit
     )

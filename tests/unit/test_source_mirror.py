@@ -53,14 +53,14 @@ class Followed:
     cursor: duckdb.DuckDBPyConnection
     twin: Twin
     mirror: Mirror
-    payloads: list[list[bytes]]
+    rounds: list[list[bytes]]
 
-    def apply(self, payloads: list[bytes]) -> tuple[Rows, Rows]:
+    def apply(self, changes: list[bytes]) -> tuple[Rows, Rows]:
         """The rows changed and removed by a round."""
-        inserts = [payload for payload in payloads if frames.kind(payload) == frames.INSERT]
+        inserts = [frame for frame in changes if frames.kind(frame) == frames.INSERT]
         if inserts and not self.mirror.numbered:
             self.mirror.number_from(self.mirror.base.stored_rows)
-        with self.twin.attached(payloads) as decoded:
+        with self.twin.attached(changes) as decoded:
             found = self.mirror.apply(decoded, inserts)
             changed, removed = (
                 set(self.cursor.execute(f"FROM {rows}").fetchall()) if rows else set()
@@ -85,9 +85,9 @@ class Opener:
         commits = follower.start(pinner.position())
         follower.close()
         rounds = [
-            [bytes(payload)]
-            for payload in commits.payloads
-            if frames.kind(payload) in (frames.INSERT, frames.DELETE, frames.UPDATE)
+            [frame]
+            for frame in commits.frames
+            if frames.kind(frame) in (frames.INSERT, frames.DELETE, frames.UPDATE)
         ]
         cursor = session.cursor()
         twin = Twin(cursor, COLUMNS)
@@ -113,7 +113,7 @@ def test_rows_come_from_the_file_from_earlier_inserts_and_from_the_round_itself(
         "INSERT INTO t VALUES (13, 'd')",
         "UPDATE t SET s = 'new' WHERE id IN (3, 11, 13)",
     )
-    one, two, three, *updates = (payloads[0] for payloads in followed.payloads)
+    one, two, three, *updates = (changes[0] for changes in followed.rounds)
     assert followed.apply([one, two]) == ({(10, "a"), (11, "b"), (12, "c")}, set())
     assert followed.apply([three, *updates]) == ({(3, "new"), (11, "new"), (13, "new")}, set())
 
@@ -127,16 +127,16 @@ def test_scattered_rows_of_many_inserts_are_found(
         *(f"INSERT INTO t VALUES ({10 * n}, 'a'), ({10 * n + 1}, 'b')" for n in range(1, 9)),
         "UPDATE t SET s = s || 'u' WHERE id IN (1, 5, 8, 21, 30, 31, 60, 81)",
     )
-    for payloads in followed.payloads[:8]:
-        followed.apply(payloads)
-    changed, _ = followed.apply([payload for payloads in followed.payloads[8:] for payload in payloads])
+    for changes in followed.rounds[:8]:
+        followed.apply(changes)
+    changed, _ = followed.apply([frame for changes in followed.rounds[8:] for frame in changes])
     expected = {1: "xu", 5: "xu", 8: "xu", 21: "bu", 30: "au", 31: "bu", 60: "au", 81: "bu"}
     assert changed == set(expected.items())
 
 
 def test_a_row_deleted_comes_out_as_it_stood_and_is_counted(opened: Opener) -> None:
     followed = opened("UPDATE t SET s = 'late' WHERE id = 4", "DELETE FROM t WHERE id IN (4, 6)")
-    assert followed.apply([payload for payloads in followed.payloads for payload in payloads]) == (
+    assert followed.apply([frame for changes in followed.rounds for frame in changes]) == (
         set(),
         {(4, "late"), (6, "x")},
     )
@@ -146,7 +146,7 @@ def test_a_row_deleted_comes_out_as_it_stood_and_is_counted(opened: Opener) -> N
 
 def test_a_key_changed_is_removed_under_its_old_value(opened: Opener) -> None:
     followed = opened("UPDATE t SET id = 50 WHERE id = 4")
-    assert followed.apply(followed.payloads[0]) == ({(50, "x")}, {(4, "x")})
+    assert followed.apply(followed.rounds[0]) == ({(50, "x")}, {(4, "x")})
 
 
 def test_inserts_go_on_when_the_oldest_are_kept_no_more_and_an_update_of_those_does_not(
@@ -158,19 +158,19 @@ def test_inserts_go_on_when_the_oldest_are_kept_no_more_and_an_update_of_those_d
         "UPDATE t SET s = 'u' WHERE id = 39",
         "UPDATE t SET s = 'u' WHERE id = 10",
     )
-    for number, payloads in enumerate(followed.payloads[:30], 10):
-        assert followed.apply(payloads) == ({(number, "a")}, set())
-    assert followed.apply(followed.payloads[30]) == ({(39, "u")}, set())
+    for number, changes in enumerate(followed.rounds[:30], 10):
+        assert followed.apply(changes) == ({(number, "a")}, set())
+    assert followed.apply(followed.rounds[30]) == ({(39, "u")}, set())
     with pytest.raises(NotUnderstood, match="too far back in the log"):
-        followed.apply(followed.payloads[31])
+        followed.apply(followed.rounds[31])
 
 
 def test_a_row_that_is_nowhere_is_not_understood(opened: Opener) -> None:
     followed = opened("INSERT INTO t VALUES (10, 'a')", "UPDATE t SET s = 'u' WHERE id = 10")
     followed.mirror.number_from(100)
-    followed.apply(followed.payloads[0])
+    followed.apply(followed.rounds[0])
     with pytest.raises(NotUnderstood, match="1 rows are changed that are in neither the file nor the log"):
-        followed.apply(followed.payloads[1])
+        followed.apply(followed.rounds[1])
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_the_row_id_after_a_checkpoint_is_the_one_that_duckdb_gives(
         [(given,)] = connection.execute("SELECT rowid FROM t WHERE id = 77").fetchall()
     pinner, session = Pinner(path, SystemClock()), Session(Limits())
     follower = LogFollower(pinner)
-    payloads = follower.start(pinner.position()).payloads
-    use = next(payload for payload in payloads if frames.kind(payload) == frames.USE_TABLE)
-    insert = next(payload for payload in payloads if frames.kind(payload) == frames.INSERT)
+    found = follower.start(pinner.position()).frames
+    use = next(frame for frame in found if frames.kind(frame) == frames.USE_TABLE)
+    insert = next(frame for frame in found if frames.kind(frame) == frames.INSERT)
     cursor = session.cursor()
     base = Base(pinner, session, cursor, TABLE)
     assert base.exists is (first > 0)
@@ -207,13 +207,13 @@ def test_a_commit_is_handed_out_once_and_when_it_is_whole(path: Path) -> None:
     log = Path(f"{path}.wal")
     write(path, "INSERT INTO t VALUES (10, 'a')", "INSERT INTO t VALUES (11, 'b')")
     whole = log.read_bytes()
-    marker = frames.frame(b"d\0d\xff\xff")
+    marker = frames.make_frame(b"d\0d\xff\xff")
     one = whole.index(marker) + len(marker)
     log.write_bytes(whole[:one])
     pinner = Pinner(path, SystemClock())
     follower = LogFollower(pinner)
     first = follower.start(pinner.position())
-    assert sum(frames.kind(payload) == frames.INSERT for payload in first.payloads) == 1
+    assert sum(frames.kind(frame) == frames.INSERT for frame in first.frames) == 1
     for size in (one + 1, (one + len(whole)) // 2, len(whole) - 1):
         log.write_bytes(whole[:size])
         assert follower.look() == []

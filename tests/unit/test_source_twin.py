@@ -53,16 +53,16 @@ class Writer:
                 [seq] * 5,
             )
 
-    def payloads(self, table: TableId = TRADES) -> list[bytes]:
+    def changes(self, table: TableId = TRADES) -> list[bytes]:
         log = self.path.with_name(self.path.name + ".wal").read_bytes()
         header = parse_log_header(log)
         assert header is not None
         used, found = None, []
-        for payload in frames.read_payloads(log, header.size):
-            if frames.kind(payload) == frames.USE_TABLE:
-                used = frames.used_table(payload)
-            elif frames.kind(payload) in (frames.INSERT, frames.DELETE, frames.UPDATE) and used == table:
-                found.append(bytes(payload))
+        for frame in frames.read_frames(log, header.size):
+            if frames.kind(frame) == frames.USE_TABLE:
+                used = frames.used_table(frame)
+            elif frames.kind(frame) in (frames.INSERT, frames.DELETE, frames.UPDATE) and used == table:
+                found.append(frame)
         return found
 
 
@@ -84,7 +84,7 @@ def test_inserted_rows_come_out_as_they_went_in_and_in_their_order(
 ) -> None:
     writer.insert(*range(10))
     made = Twin(reader, COLUMNS)
-    with made.attached(writer.payloads()) as decoded:
+    with made.attached(writer.changes()) as decoded:
         assert (decoded.inserts, decoded.deletes, decoded.columns) == (True, False, [])
         rows = reader.execute(f"FROM {made.inserts}").fetchall()
     assert rows == writer.connection.execute("FROM trades").fetchall()
@@ -98,7 +98,7 @@ def test_deletes_and_updates_come_out_by_row_id_with_the_newest_value_last(
     writer.connection.execute("UPDATE trades SET price = 2.5, state = 'FILLED' WHERE seq = 3")
     writer.connection.execute("DELETE FROM trades WHERE seq IN (0, 9)")
     made = Twin(reader, COLUMNS)
-    with made.attached(writer.payloads()) as decoded:
+    with made.attached(writer.changes()) as decoded:
         assert (decoded.inserts, decoded.deletes, decoded.columns) == (True, True, [3, 4])
         assert reader.execute(f"FROM {made.deletes}").fetchall() == [(0,), (9,)]
         prices = reader.execute(f"SELECT row_id, value::DOUBLE FROM {made.values(3)}").fetchall()
@@ -112,11 +112,11 @@ def test_a_twin_serves_any_number_of_rounds(writer: Writer, reader: duckdb.DuckD
     seen = 0
     for round_number in range(5):
         writer.insert(round_number, round_number + 100)
-        payloads = writer.payloads()
-        with made.attached(payloads[seen:]):
+        changes = writer.changes()
+        with made.attached(changes[seen:]):
             seqs = reader.execute(f"SELECT seq FROM {made.inserts}").fetchall()
         assert seqs == [(round_number,), (round_number + 100,)]
-        seen = len(payloads)
+        seen = len(changes)
 
 
 def test_changes_of_another_table_are_told_apart_by_the_table_in_use(
@@ -125,8 +125,8 @@ def test_changes_of_another_table_are_told_apart_by_the_table_in_use(
     with_both = "BEGIN; INSERT INTO other VALUES (1); DELETE FROM trades WHERE seq = 1; COMMIT"
     writer.insert(1)
     writer.connection.execute(with_both)
-    assert len(writer.payloads(TableId("main", "other"))) == 1
-    assert len(writer.payloads()) == 2
+    assert len(writer.changes(TableId("main", "other"))) == 1
+    assert len(writer.changes()) == 2
 
 
 def test_an_update_to_null_and_back_comes_out_as_null_flags(
@@ -137,7 +137,7 @@ def test_an_update_to_null_and_back_comes_out_as_null_flags(
     writer.connection.execute("UPDATE trades SET price = NULL WHERE seq = 1")
     writer.connection.execute("UPDATE trades SET price = 7 WHERE seq = 1")
     made = Twin(reader, COLUMNS)
-    with made.attached(writer.payloads()) as decoded:
+    with made.attached(writer.changes()) as decoded:
         assert decoded.updates >= {(3, 0)}
         flags = reader.execute(f"SELECT row_id, value IS NULL FROM {made.nulls(3)}").fetchall()
         last = reader.execute(f"SELECT last(value) FROM {made.values(3)} WHERE row_id = 1").fetchone()
@@ -152,7 +152,7 @@ def test_an_update_of_a_struct_comes_out_member_by_member(
     writer.insert(1)
     writer.connection.execute("UPDATE trades SET pair = {a: 5, b: 'z'}")
     made = Twin(reader, COLUMNS)
-    with made.attached(writer.payloads()) as decoded:
+    with made.attached(writer.changes()) as decoded:
         assert decoded.columns == [7]
         members = [reader.execute(f"FROM {made.leaf((7, member))}").fetchall() for member in (1, 2)]
     assert members == [[(5, 0)], [("z", 0)]]
@@ -164,7 +164,7 @@ def test_what_no_column_has_is_not_understood_rather_than_misread(
     writer.insert(1)
     writer.connection.execute("UPDATE trades SET pair = {a: 5, b: 'z'}")
     made = Twin(reader, COLUMNS[:4])
-    updates = [payload for payload in writer.payloads() if frames.kind(payload) == frames.UPDATE]
+    updates = [frame for frame in writer.changes() if frames.kind(frame) == frames.UPDATE]
     with pytest.raises(frames.NotUnderstood, match=r"column path \[7, "), made.attached(updates):
         pass
 
@@ -197,9 +197,9 @@ def test_every_frame_duckdb_wrote_has_the_checksum_computed_here(writer: Writer)
     header = parse_log_header(log)
     assert header is not None
     at = header.size
-    for payload in frames.read_payloads(log, header.size):
-        assert log[at : at + 16] == frames.frame(bytes(payload))[:16]
-        at += 16 + len(payload)
+    for frame in frames.read_frames(log, header.size):
+        assert frame == frames.make_frame(frame[frames.FRAME_HEADER.size :])
+        at += len(frame)
     assert at == len(log)
 
 
@@ -212,7 +212,7 @@ def test_what_fails_while_rows_are_read_is_told_and_not_that_they_are_read(
     read: list[pa.RecordBatchReader] = []
 
     def fail_while_reading() -> None:
-        with twin.attached(writer.payloads()):
+        with twin.attached(writer.changes()):
             read.append(reader.sql(f"SELECT seq FROM {twin.inserts}").to_arrow_reader(1_000))
             read[0].read_next_batch()
             raise ZeroDivisionError
@@ -222,3 +222,30 @@ def test_what_fails_while_rows_are_read_is_told_and_not_that_they_are_read(
     read.clear()
     with pytest.raises(duckdb.Error, match="already exists"):
         fail_while_reading()
+
+
+@pytest.mark.parametrize("writer", ["latest"], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "refusal"),
+    [
+        ("INSERT INTO trades (seq) VALUES (7)", pytest.raises(duckdb.Error, match="checksum")),
+        ("UPDATE trades SET seq = 7", pytest.raises(frames.NotUnderstood, match="damaged")),
+        ("DELETE FROM trades", pytest.raises(frames.NotUnderstood, match="damaged")),
+    ],
+)
+def test_a_damaged_frame_is_not_taken_for_rows(
+    writer: Writer,
+    reader: duckdb.DuckDBPyConnection,
+    statement: str,
+    refusal: pytest.RaisesExc[Exception],
+) -> None:  # [R12]
+    writer.insert(1)
+    before = len(writer.changes())
+    writer.connection.execute(statement)
+    twin = Twin(reader, COLUMNS)
+    whole = writer.changes()[before]
+    with twin.attached([whole]) as decoded:
+        assert decoded.inserts or decoded.deletes or decoded.updates
+    damaged = whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:]
+    with refusal, twin.attached([damaged]):
+        pytest.fail("it was taken")
