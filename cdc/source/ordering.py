@@ -57,11 +57,9 @@ def _ascending(values: Numbers) -> bool:
 
 def _number(text: str, kind: pa.DataType) -> Any:
     """The value that DuckDB writes as `text`, as `_numbers` gives it."""
-    if pa.types.is_integer(kind):
-        return int(text)
     try:
-        return _numbers(pa.array([text]).cast(kind))[0]
-    except pa.ArrowException as error:  # an era, a year of five digits, infinity
+        return int(text) if pa.types.is_integer(kind) else _numbers(pa.array([text]).cast(kind))[0]
+    except (pa.ArrowException, ValueError) as error:  # an era, a year of five digits, infinity
         raise Undecided from error
 
 

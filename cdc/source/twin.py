@@ -42,7 +42,7 @@ _numbers = itertools.count(1)  # attached databases and filesystems are named fo
 _CHUNK = (102).to_bytes(2, "little")
 _INSERT_TYPE = bytes((100, 0, frames.INSERT))
 _KEPT = 64
-"""Images kept for other twins of the same columns: each tail has two, and writing one takes 50 ms."""
+"""Images kept for other twins of the same columns: each tail has two, and writing one takes some 20 ms."""
 _INSERTS, _DELETES = "inserts", "deletes"
 
 LeafPath = tuple[int, ...]
@@ -163,7 +163,7 @@ class Twin:
         self._connection.execute(f"DETACH {self._name}")
 
     def _image_with(self, tables: Set[str]) -> _Image:
-        """An image that has these tables. Few are made: each costs some 20 ms."""
+        """An image that has these tables. Few are made: the second one only grows."""
         if tables <= self._plain.use_table.keys():
             return self._plain
         if not tables <= self._grown.use_table.keys():

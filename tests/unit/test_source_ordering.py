@@ -105,7 +105,17 @@ def test_types_of_another_order_are_left_to_duckdb(duck: duckdb.DuckDBPyConnecti
         in_order(rows_of(duck, kind, [(1, 1), (2, 2)]), plan(kind), None, None)
 
 
-@pytest.mark.parametrize("mark", ["infinity", "0044-03-15 (BC)", "10000-01-01"])
-def test_a_mark_that_arrow_cannot_read_is_left_to_duckdb(duck: duckdb.DuckDBPyConnection, mark: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [
+        ("TIMESTAMP", "infinity"),
+        ("TIMESTAMP", "0044-03-15 (BC)"),
+        ("TIMESTAMP", "10000-01-01"),
+        ("BIGINT", "2026-11-21"),
+    ],
+)
+def test_a_mark_that_cannot_be_read_here_is_left_to_duckdb(
+    duck: duckdb.DuckDBPyConnection, kind: str, mark: str
+) -> None:
     with pytest.raises(Undecided):
-        in_order(rows_of(duck, "TIMESTAMP", [(1, 1)]), plan("TIMESTAMP"), Mark(mark, ("7",)), None)
+        in_order(rows_of(duck, kind, [(1, 1)]), plan(kind), Mark(mark, ("7",)), None)
