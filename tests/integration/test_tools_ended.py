@@ -67,3 +67,29 @@ def test_a_tool_that_is_terminated_leaves_no_process(
         finally:
             for left in _started(tmp_path):
                 left.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_fails_after_an_interrupt_is_the_interrupt(number: signal.Signals) -> None:
+    """As a wait for a process fails of which nobody knows any more."""
+    steps = [
+        "import os",
+        "from tools.ending import leaving_nothing",
+        "with leaving_nothing():",
+        "    try:",
+        f"        os.kill(os.getpid(), {number.value})",
+        "    finally:",
+        "        raise TimeoutError",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(steps)], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGINT, done.stderr
+
+
+def test_what_fails_without_an_interrupt_is_told() -> None:
+    steps = ["from tools.ending import leaving_nothing", "with leaving_nothing():", "    raise TimeoutError"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(steps)], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, b"TimeoutError" in done.stderr) == (1, True)
