@@ -34,6 +34,8 @@ _CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
 _KEPT_QUERIES = 8
 _SMALL_BYTES = 4 << 20
 """Of log: more than that is what a commit of 50,000 trades writes."""
+_ROW_ID = "rowid"
+"""What DuckDB calls a row's id, unless a column is named so."""
 _KEEPS_COLUMNS = {6, 7, 8, 9, 10, 11}
 """Of DuckDB's AlterTableType: default, foreign key, not null, comment, constraint."""
 
@@ -169,8 +171,11 @@ class Tail:
         """`columns` are all the table's stored columns, in order.
 
         Raises:
-            Lost: a column's type cannot be spelled for the twin.
+            Lost: a column's type cannot be spelled for the twin, or its name hides the row ids.
         """
+        hiding = next((column.name for column in columns if column.name.lower() == _ROW_ID), None)
+        if hiding is not None:
+            raise Lost(f"a column is named {hiding}, and hides DuckDB's row ids")
         self._table = table
         self._columns = columns
         self._key = key

@@ -73,3 +73,21 @@ def test_while_an_altered_table_is_read_in_snapshots_each_commit_may_be_a_deleti
         kept.read()
         assert len(heard.broken) == told  # it is followed again
         assert "8" not in {row[0] for row in kept.rows}
+
+
+def test_a_column_that_hides_the_row_ids_keeps_a_table_to_snapshots(tmp_path: Path) -> None:
+    """An update says which rows it changed by their row ids. [F2]"""
+    path, heard = tmp_path / "t.db", Heard()
+    with Writer(path) as writer, open_source(path, events=heard, clock=FakeClock()) as source:
+        writer.run("CREATE TABLE t (id INTEGER, seq BIGINT, RowId BIGINT)")
+        writer.run("INSERT INTO t SELECT i, i, i + 1 FROM range(1000) AS r(i)")
+        writer.run("CHECKPOINT")
+        kept = Kept(source, plan_of(source, "t"))
+        kept.read()
+        writer.run("UPDATE t SET seq = 1000 WHERE id = 7")
+        writer.run("INSERT INTO t VALUES (1000, 1001, 8)")
+        kept.read()
+        changed = {("7", "1000", "8"), ("1000", "1001", "8")}
+        assert kept.rows == {(f"{i}", f"{i}", f"{i + 1}") for i in range(1000) if i != 7} | changed
+    assert all("a column is named RowId" in each for each in heard.broken)
+    assert heard.broken
