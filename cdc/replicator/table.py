@@ -197,8 +197,7 @@ class TableLoop:
             self._pause(outlet, started, self._cpu(pipeline) - cpu)
             if outlet.busy:
                 outlet.tend(0.0)
-                away = AWAY_SECONDS if outlet.away else 0.0
-                position = self._source.wait(position, away)
+                position = self._source.wait(position, AWAY_SECONDS if outlet.away else 0.0)
                 continue
             longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
             if reader.learning:

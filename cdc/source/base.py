@@ -19,8 +19,6 @@ from cdc.source.pin import LOG, PinnedLog, Pinner
 from cdc.source.quote import qualified
 from cdc.source.session import Session
 
-_COMMIT = frames.make_frame(b"d\0d\xff\xff")
-
 
 class Base:
     """The file as its newest checkpoint left it, without its log, attached; to be closed."""
@@ -75,7 +73,7 @@ class Base:
         if live and live == self.stored_rows:
             last = f"SELECT max(rowid) FROM {self.relation} WHERE rowid >= {live - 1}"
             return int(self._cursor.execute(last).fetchall()[0][0]) + 1
-        log = b"".join((header, use_table, insert, _COMMIT))
+        log = b"".join((header, use_table, insert, frames.COMMIT_FRAME))
         with self._pinner.pin(logs=False) as pin, tempfile.TemporaryFile() as file:
             if pin.position.iteration != self.iteration:
                 raise SnapshotSuperseded("read", pin.path, "a checkpoint overtook it", "Take a new snapshot")

@@ -176,6 +176,10 @@ def _hash_rest(rest: bytes) -> int:
     return h ^ (h >> 47)
 
 
+COMMIT_FRAME = make_frame(bytes((100, 0, COMMIT, 0xFF, 0xFF)))
+"""A commit's marker is always these 21 bytes."""
+
+
 def _string(raw: bytes, at: int) -> tuple[str, int]:
     size, at = varint(raw, at)
     return raw[at : at + size].decode(), at + size

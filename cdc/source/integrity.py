@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cdc.errors import SnapshotSuperseded, SourceError
-from cdc.source.frames import BODY, COMMIT, FRAME_HEADER, is_sound, kind, make_frame
+from cdc.source.frames import BODY, COMMIT, COMMIT_FRAME, FRAME_HEADER, is_sound, kind
 from cdc.source.layout import (
     HEADERS_SIZE,
     CorruptHeader,
@@ -40,8 +40,6 @@ LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
 """What a writer killed at any moment may leave beside its file (storage_manager.cpp)."""
 ATTEMPTS = 5
 """A live file may be checkpointed under the check; so often it is begun again."""
-COMMIT_FRAME = make_frame(bytes((100, 0, COMMIT, 0xFF, 0xFF)))
-"""A commit's marker is always these 21 bytes."""
 PROBLEMS_NAMED = 20
 """A file that is damaged all over is described well enough by this many places."""
 _WORD_FACTOR = np.uint64(0xBF58476D1CE4E5B9)

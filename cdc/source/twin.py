@@ -75,7 +75,6 @@ class _Image:
     file: bytes
     header: bytes
     use_table: dict[str, bytes]
-    commit: bytes
 
 
 class Twin:
@@ -147,7 +146,7 @@ class Twin:
                 log.append(image.use_table[table])
                 last = table
             log.append(insert)
-        log.append(image.commit)
+        log.append(frames.COMMIT_FRAME)
         updates = frozenset(path for _, path, _ in inserts if path is not None)
         self._files.content = {"db": image.file, "db.wal": b"".join(log)}
         self._connection.execute(f"ATTACH '{self._name}://db' AS {self._name} (READ_ONLY)")
@@ -245,12 +244,9 @@ def _write_image(tables: tuple[tuple[str, str], ...]) -> _Image:
         log = path.with_name("db.wal").read_bytes()
     header = parse_log_header(log)
     assert header is not None, "DuckDB wrote this log just now"
-    written = list(frames.read_frames(log, header.size))
+    written = frames.read_frames(log, header.size)
     uses = [frame for frame in written if frames.kind(frame) == frames.USE_TABLE]
-    commit = next(frame for frame in written if frames.kind(frame) == frames.COMMIT)
-    return _Image(
-        file, log[: header.size], dict(zip((name for name, _ in tables), uses, strict=True)), commit
-    )
+    return _Image(file, log[: header.size], dict(zip((name for name, _ in tables), uses, strict=True)))
 
 
 class MemoryFiles(AbstractFileSystem):  # type: ignore[misc]
