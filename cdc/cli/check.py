@@ -20,7 +20,7 @@ def check_file(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Check headers, blocks and log frames. Needs no lock: the file may be in use. Exit code 7: damaged."""
-    from cdc.source.integrity import check_file as check
+    from cdc.source.file.integrity import check_file as check
 
     checked = check(path)
     if as_json:

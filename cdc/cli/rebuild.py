@@ -52,7 +52,7 @@ def _reached(target: ClickHouseTarget, plan: TablePlan, wall_seconds: float) -> 
     None also where rows wait for their group: those held in the lost store lie before the greatest watermark.
     A row stamped further ahead than `wall_seconds` does not count: past it, correct rows would be skipped.
     """
-    from cdc.source.marking import Marking
+    from cdc.source.table.marking import Marking
     from cdc.target.schema import Kind
     from cdc.watermark import mark_type
 

@@ -26,7 +26,7 @@ from cdc.comparison.digest import Hashes, RowHasher, fold
 from cdc.comparison.joining import joined
 from cdc.errors import SnapshotSuperseded
 from cdc.source.quote import literal
-from cdc.source.versions import row_versions
+from cdc.source.table.versions import row_versions
 
 T = TypeVar("T")
 

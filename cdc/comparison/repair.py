@@ -22,7 +22,7 @@ from cdc.comparison.digest import Hashes
 from cdc.comparison.joining import joined
 from cdc.comparison.verification import TableResult
 from cdc.replicator.ports import Target, TargetTable
-from cdc.source.versions import row_versions
+from cdc.source.table.versions import row_versions
 
 Send = Callable[[Batch], int]
 """Delivers a batch; answers how many of its rows the target will never take."""

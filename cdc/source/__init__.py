@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cdc.source.completion import CompletionRule, check_completion
 from cdc.source.database import DuckDbSource, open_source
 from cdc.source.events import SourceEvents
-from cdc.source.layout import CorruptHeader, NotDuckDb, TruncatedFile, UnknownVersion
-from cdc.source.snapshot import Snapshot
+from cdc.source.file.snapshot import Snapshot
+from cdc.source.format.headers import CorruptHeader, NotDuckDb, TruncatedFile, UnknownVersion
+from cdc.source.table.completion import CompletionRule, check_completion
 
 __all__ = [
     "CompletionRule",

@@ -11,16 +11,16 @@ import pyarrow as pa
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
-from cdc.source.calls import Calls
 from cdc.source.events import NoEvents, SourceEvents
-from cdc.source.pin import Pinner
-from cdc.source.ranges import plan_boundaries, read_range
-from cdc.source.reader import SnapshotReader
-from cdc.source.session import SMALL_STATEMENTS, Limits, Session
-from cdc.source.snapshot import Snapshot, Snapshots
-from cdc.source.tail import Lost, Tail
-from cdc.source.tailing import TailingReader
-from cdc.source.watch import Watch
+from cdc.source.file.calls import Calls
+from cdc.source.file.pin import Pinner
+from cdc.source.file.session import SMALL_STATEMENTS, Limits, Session
+from cdc.source.file.snapshot import Snapshot, Snapshots
+from cdc.source.file.watch import Watch
+from cdc.source.table.ranges import plan_boundaries, read_range
+from cdc.source.table.reader import TailingReader
+from cdc.source.table.snapshot_reader import SnapshotReader
+from cdc.source.tail.tail import Lost, Tail
 
 DEFAULT_SKEW_SECONDS = 60.0
 DEFAULT_POLL_SECONDS = 1.0

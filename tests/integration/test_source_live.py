@@ -14,9 +14,9 @@ from cdc.change import Position
 from cdc.clock import SystemClock
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
 from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_source
-from cdc.source.pin import CHECKPOINT_LOG, Pinner
-from cdc.source.session import Limits, Session
-from cdc.source.snapshot import Snapshots
+from cdc.source.file.pin import CHECKPOINT_LOG, Pinner
+from cdc.source.file.session import Limits, Session
+from cdc.source.file.snapshot import Snapshots
 from tests.support.sources import plan_of
 from tests.support.waiting import wait_until
 from tests.support.writers import CURRENT, VERSIONS, Writer

@@ -12,10 +12,10 @@ from cdc.change import Position
 from cdc.clock import SystemClock
 from cdc.errors import Meaning, SourceError
 from cdc.source import open_source
-from cdc.source.direct import attach_when_free
-from cdc.source.pin import Pinner
-from cdc.source.session import Limits, Session
-from cdc.source.watch import Watch
+from cdc.source.file.direct import attach_when_free
+from cdc.source.file.pin import Pinner
+from cdc.source.file.session import Limits, Session
+from cdc.source.file.watch import Watch
 from tests.support.clock import FakeClock
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer

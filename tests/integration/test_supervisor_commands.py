@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cdc.source.layout import HEADERS_SIZE
+from cdc.source.format.headers import HEADERS_SIZE
 from tests.support.supervision import alive, marked
 from tests.support.waiting import wait_until
 

@@ -14,9 +14,9 @@ import duckdb
 import pytest
 
 from cdc.errors import SourceReplaced
-from cdc.source.digests import Found, read_digests
-from cdc.source.mirror import Changes, Mirror
-from cdc.source.twin import Decoded
+from cdc.source.table.digests import Found, read_digests
+from cdc.source.tail.touched import Changes, Mirror
+from cdc.source.tail.twin import Decoded
 from tests.support.followed import Followed
 from tests.support.kept import Kept, written
 from tests.support.sources import plan_of
@@ -87,7 +87,7 @@ def test_an_encrypted_log_is_read_in_snapshots_with_one_event(followed: Followed
 def test_a_log_of_an_unknown_version_is_read_in_snapshots_with_one_event(
     current: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdc.source.follow.FRAMED", 4)
+    monkeypatch.setattr("cdc.source.tail.follow.FRAMED", 4)
     current.kept.reopen(current.source)
     for row in range(1000, 1003):
         current.run(f"INSERT INTO t VALUES ({row}, {row}, 'a')")
@@ -190,7 +190,7 @@ def test_a_checkpoint_while_what_the_target_holds_is_looked_at_is_met_by_the_nex
         return read_digests(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cdc.source.again.read_digests", overtake)
+        patched.setattr("cdc.source.table.resend.read_digests", overtake)
         current.kept.read()
     assert overtaken
     assert current.equal()

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from cdc.errors import SourceError
 from cdc.source import DuckDbSource, open_source
-from cdc.source.pin import Pin
+from cdc.source.file.pin import Pin
 from tests.support.sources import deliver, plan_of
 
 ROUNDS = 12

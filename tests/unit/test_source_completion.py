@@ -11,7 +11,7 @@ import pytest
 from cdc.change import Column, Completion, TableId, TablePlan
 from cdc.errors import ConfigError, SourceError
 from cdc.source import CompletionRule, check_completion
-from cdc.source.completion import GROUP_NUMBER
+from cdc.source.table.completion import GROUP_NUMBER
 
 COLUMNS = {
     "id": "UUID",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cdc.change import Column, TableId, TablePlan
-from cdc.source import digests as digests_module
-from cdc.source.digests import Digests, Found, fingerprint_of, read_digests
+from cdc.source.table import digests as digests_module
+from cdc.source.table.digests import Digests, Found, fingerprint_of, read_digests
 
 NAMED = b"12345678"
 PLAN = TablePlan(

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from cdc.change import Position
-from cdc.source import gap as gap_module
-from cdc.source.gap import Gap
+from cdc.source.table import gap as gap_module
+from cdc.source.table.gap import Gap
 
 
 class Counted:

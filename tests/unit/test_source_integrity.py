@@ -11,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cdc.source.integrity import check_file
-from cdc.source.layout import HEADERS_SIZE, parse_headers
-from cdc.source.log import parse_log_header
+from cdc.source.file.integrity import check_file
+from cdc.source.format.headers import HEADERS_SIZE, parse_headers
+from cdc.source.format.log import parse_log_header
 from tests.support.waiting import wait_until
 
 WRITER = """

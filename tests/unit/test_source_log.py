@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.source.log import CHECKPOINT, FLUSH, LogEnd, LogWalk, parse_log_header
+from cdc.source.format.log import CHECKPOINT, FLUSH, LogEnd, LogWalk, parse_log_header
 
 IDENTIFIER = bytes(range(0xF8, 0x108 - 8)) + bytes(8)
 OLD_HEADER = bytes.fromhex("6400 62 6500 02 ffff")

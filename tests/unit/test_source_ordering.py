@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.change import Column, Mark, TableId, TablePlan
-from cdc.source.ordering import Undecided, in_order
+from cdc.source.table.ordering import Undecided, in_order
 
 KINDS = ["TINYINT", "BIGINT", "UBIGINT", "DATE", "TIMESTAMP_S", "TIMESTAMP", "TIMESTAMP_NS"]
 KINDS.append("TIMESTAMP WITH TIME ZONE")

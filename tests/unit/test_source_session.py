@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cdc.source.session import SMALL_STATEMENTS, Limits, Session
+from cdc.source.file.session import SMALL_STATEMENTS, Limits, Session
 
 
 def settings(limits: Limits, *names: str) -> list[object]:

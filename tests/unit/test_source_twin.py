@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.change import Column, TableId
-from cdc.source import frames
-from cdc.source.log import parse_log_header
-from cdc.source.twin import Twin
+from cdc.source.format import frames
+from cdc.source.format.log import parse_log_header
+from cdc.source.tail.twin import Twin
 
 COLUMNS = (
     Column("id", "UUID"),

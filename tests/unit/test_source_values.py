@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from cdc.change import BatchLimits, Column, Position, TableId, TablePlan
 from cdc.errors import SourceError
-from cdc.source.batching import rebatch
-from cdc.source.marking import Marking
 from cdc.source.quote import identifier, literal
-from cdc.source.text import duckdb_text
-from cdc.source.versions import check_version_column, row_versions
+from cdc.source.table.batching import rebatch
+from cdc.source.table.marking import Marking
+from cdc.source.table.text import duckdb_text
+from cdc.source.table.versions import check_version_column, row_versions
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pyarrow as pa
 from cdc.change import Mark, TablePlan
 from cdc.errors import SourceError
 from cdc.source.quote import identifier
-from cdc.source.text import duckdb_text
+from cdc.source.table.text import duckdb_text
 
 _INTEGERS = {
     f"{prefix}{name}": (0 if prefix else -(2 ** (bits - 1)))

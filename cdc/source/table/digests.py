@@ -41,8 +41,8 @@ import numpy as np
 
 from cdc.change import TablePlan
 from cdc.source.quote import identifier
-from cdc.source.ranges import Selection
-from cdc.source.window import hash_of
+from cdc.source.table.overlap import hash_of
+from cdc.source.table.ranges import Selection
 
 WIDTH = 8_192
 """Row ids of a range: what is handed out again at least. A row group of DuckDB has 15 of them."""

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from cdc.errors import SnapshotSuperseded, SourceError
-from cdc.source.frames import BODY, COMMIT, COMMIT_FRAME, FRAME_HEADER, is_sound, kind
-from cdc.source.layout import (
+from cdc.source.format.frames import BODY, COMMIT, COMMIT_FRAME, FRAME_HEADER, is_sound, kind
+from cdc.source.format.headers import (
     HEADERS_SIZE,
     CorruptHeader,
     DatabaseHeader,
@@ -31,7 +31,7 @@ from cdc.source.layout import (
     TruncatedFile,
     parse_headers,
 )
-from cdc.source.log import FRAMED, parse_log_header
+from cdc.source.format.log import FRAMED, parse_log_header
 
 NO_POINTER = (1 << 64) - 1
 METADATA_BLOCKS = 64

@@ -27,8 +27,8 @@ from cdc.change import Position
 from cdc.clock import Clock
 from cdc.closing import Closing
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError
-from cdc.source.history import History, identify
-from cdc.source.layout import (
+from cdc.source.file.history import History, identify
+from cdc.source.format.headers import (
     HEADER_SIZE,
     HEADERS_SIZE,
     CorruptHeader,
@@ -37,7 +37,7 @@ from cdc.source.layout import (
     blocks_are_whole,
     parse_headers,
 )
-from cdc.source.log import LogEnd, LogWalk, reader_at
+from cdc.source.format.log import LogEnd, LogWalk, reader_at
 
 LOG = ".wal"
 CHECKPOINT_LOG = ".wal.checkpoint"

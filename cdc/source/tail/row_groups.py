@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from cdc.source.base import Base
 from cdc.source.quote import literal
+from cdc.source.tail.base import Base
 
 _SEGMENTS = """
 SELECT sum(count) FILTER (column_path = '[0, 0]'),

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from cdc.errors import Meaning, SourceError
-from cdc.source.layout import (
+from cdc.source.format.headers import (
     HEADER_SIZE,
     HEADERS_SIZE,
     CorruptHeader,

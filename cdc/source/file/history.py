@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cdc.change import Position
 from cdc.errors import SourceReplaced
-from cdc.source.layout import Headers
+from cdc.source.format.headers import Headers
 
 _EPOCH = 1_735_689_600
 """2025-01-01: see `History.iteration`."""

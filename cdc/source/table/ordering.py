@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import Mark, TablePlan
-from cdc.source.text import duckdb_text
+from cdc.source.table.text import duckdb_text
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 

@@ -19,12 +19,12 @@ from cdc.change import Position, TableId, TableSchema
 from cdc.clock import Clock
 from cdc.closing import Closing
 from cdc.errors import SnapshotSuperseded, SourceError
-from cdc.source.catalog import read_tables
-from cdc.source.direct import attach_when_free
 from cdc.source.events import NoEvents, SourceEvents
-from cdc.source.pin import Pin, Pinner
+from cdc.source.file.catalog import read_tables
+from cdc.source.file.direct import attach_when_free
+from cdc.source.file.pin import Pin, Pinner
+from cdc.source.file.session import Session
 from cdc.source.quote import identifier, qualified
-from cdc.source.session import Session
 
 Parameters = Sequence[Any] | dict[str, Any]
 Result = TypeVar("Result")

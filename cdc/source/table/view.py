@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from cdc.change import BatchLimits, Mark, Position, TableId
-from cdc.source.snapshot import Stream
+from cdc.source.file.snapshot import Stream
 
 
 class View(Protocol):

@@ -33,9 +33,9 @@ import duckdb
 from fsspec import AbstractFileSystem
 
 from cdc.change import Column
-from cdc.source import frames
-from cdc.source.frames import NotUnderstood
-from cdc.source.log import parse_log_header
+from cdc.source.format import frames
+from cdc.source.format.frames import NotUnderstood
+from cdc.source.format.log import parse_log_header
 from cdc.source.quote import identifier
 
 _numbers = itertools.count(1)  # attached databases and filesystems are named for all connections at once

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import Column
-from cdc.source import frames
-from cdc.source.base import Base
-from cdc.source.frames import NotUnderstood
-from cdc.source.groups import Logged
+from cdc.source.format import frames
+from cdc.source.format.frames import NotUnderstood
 from cdc.source.quote import identifier
-from cdc.source.twin import Decoded, LeafPath, Twin
+from cdc.source.tail.base import Base
+from cdc.source.tail.row_groups import Logged
+from cdc.source.tail.twin import Decoded, LeafPath, Twin
 
 _LITERALS = 2_000
 """Row ids that stand in a statement: DuckDB then reads only the row groups that hold them."""

@@ -18,16 +18,16 @@ import pyarrow as pa
 
 from cdc.change import Column, Position, TableId
 from cdc.errors import SnapshotSuperseded, SourceError
-from cdc.source import frames
-from cdc.source.base import Base
-from cdc.source.follow import Commits, LogFollower, NotFollowable
-from cdc.source.frames import NotUnderstood
-from cdc.source.groups import Logged, RowGroups, read_groups
-from cdc.source.mirror import Changes, Mirror, RowIds
-from cdc.source.pin import Pinner
-from cdc.source.session import FATAL, READ_ERRORS, Session
-from cdc.source.snapshot import Stream
-from cdc.source.twin import Twin
+from cdc.source.file.pin import Pinner
+from cdc.source.file.session import FATAL, READ_ERRORS, Session
+from cdc.source.file.snapshot import Stream
+from cdc.source.format import frames
+from cdc.source.format.frames import NotUnderstood
+from cdc.source.tail.base import Base
+from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
+from cdc.source.tail.row_groups import Logged, RowGroups, read_groups
+from cdc.source.tail.touched import Changes, Mirror, RowIds
+from cdc.source.tail.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
 _CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)

@@ -24,7 +24,7 @@ from watchdog.observers import Observer
 
 from cdc.change import Position
 from cdc.clock import Clock
-from cdc.source.pin import CHECKPOINT_LOG, LOG, Pinner
+from cdc.source.file.pin import CHECKPOINT_LOG, LOG, Pinner
 
 # Turned off while it waits for a notification, it calls that an error.
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)

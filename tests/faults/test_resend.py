@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from cdc.source.digests import WIDTH, Digests, fingerprint_of
-from cdc.source.layout import HEADERS_SIZE, parse_headers
+from cdc.source.format.headers import HEADERS_SIZE, parse_headers
+from cdc.source.table.digests import WIDTH, Digests, fingerprint_of
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.dying import DIGEST_STEPS, STEPS
 from tests.support.faults import Rig

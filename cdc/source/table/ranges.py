@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from cdc.change import Mark, TablePlan
 from cdc.errors import SourceError
-from cdc.source.altered import explained
+from cdc.source.file.snapshot import Snapshot
 from cdc.source.quote import identifier, qualified
-from cdc.source.snapshot import Snapshot
+from cdc.source.table.altered import explained
 
 _SAMPLED_ROWS = 2_000_000
 """Rows that planning looks at, at most: it must end before a busy writer's next checkpoint. 2,000,000 take

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from cdc.change import BatchLimits
-from cdc.source import DuckDbSource, digests, open_source
+from cdc.source import DuckDbSource, open_source
+from cdc.source.table import digests
 from tests.support.kept import Heard, Kept, written
 from tests.support.sources import plan_of
 from tests.support.writers import VERSIONS, Writer
@@ -54,10 +55,10 @@ class Away:
 @pytest.fixture(autouse=True)
 def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges and pieces are small, and what may be learnt is learnt without pauses."""
-    monkeypatch.setattr("cdc.source.digests.WIDTH", WIDTH)
-    monkeypatch.setattr("cdc.source.again.ROWS", 4 * WIDTH)
-    monkeypatch.setattr("cdc.source.again._REST", 0.0)
-    monkeypatch.setattr("cdc.source.again._STORE_SECONDS", 0.0)
+    monkeypatch.setattr("cdc.source.table.digests.WIDTH", WIDTH)
+    monkeypatch.setattr("cdc.source.table.resend.ROWS", 4 * WIDTH)
+    monkeypatch.setattr("cdc.source.table.resend._REST", 0.0)
+    monkeypatch.setattr("cdc.source.table.resend._STORE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_of_a_table_of_more_than_a_million_rows_a_restart_hands_out_only_what_ch
     tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("cdc.source.again._REST", 0.0)
+    monkeypatch.setattr("cdc.source.table.resend._REST", 0.0)
     away = Away(tmp_path / "t.db", VERSIONS[-1], stack, rows=1_200_000)
     for number in range(5):
         away.run(f"UPDATE t SET v = {number + 1} WHERE id = {number} * 100000", "CHECKPOINT")

@@ -15,14 +15,16 @@ import pytest
 
 from cdc.change import Column, Position, TableId
 from cdc.clock import SystemClock
-from cdc.source import follow, frames, mirror
-from cdc.source.base import Base
-from cdc.source.follow import LogFollower, NotFollowable
-from cdc.source.frames import NotUnderstood
-from cdc.source.mirror import Mirror
-from cdc.source.pin import Pinner
-from cdc.source.session import Limits, Session
-from cdc.source.twin import Twin
+from cdc.source.file.pin import Pinner
+from cdc.source.file.session import Limits, Session
+from cdc.source.format import frames
+from cdc.source.format.frames import NotUnderstood
+from cdc.source.tail import follow
+from cdc.source.tail import touched as mirror
+from cdc.source.tail.base import Base
+from cdc.source.tail.follow import LogFollower, NotFollowable
+from cdc.source.tail.touched import Mirror
+from cdc.source.tail.twin import Twin
 
 TABLE = TableId("main", "t")
 COLUMNS = (Column("id", "INTEGER"), Column("s", "VARCHAR"))

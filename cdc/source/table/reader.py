@@ -19,15 +19,15 @@ from dataclasses import replace
 from cdc.change import Batch, BatchLimits, Mark, Position, TableId
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
-from cdc.source.again import Again
 from cdc.source.events import SourceEvents
-from cdc.source.gap import Gap
-from cdc.source.groups import RowGroups
-from cdc.source.pin import Pinner
-from cdc.source.reader import SnapshotReader
-from cdc.source.session import FATAL
-from cdc.source.tail import Lost, Round, Tail
-from cdc.source.view import Standing
+from cdc.source.file.pin import Pinner
+from cdc.source.file.session import FATAL
+from cdc.source.table.gap import Gap
+from cdc.source.table.resend import Again
+from cdc.source.table.snapshot_reader import SnapshotReader
+from cdc.source.table.view import Standing
+from cdc.source.tail.row_groups import RowGroups
+from cdc.source.tail.tail import Lost, Round, Tail
 
 _UNREAD = "a log, or the end of one, may have come and gone between two reads"
 _LACKING = "rows may have been deleted while the log was not followed"

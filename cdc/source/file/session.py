@@ -18,9 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from cdc.errors import SourceError
-from cdc.source.calls import Calls, closed
-from cdc.source.livefs import LiveFileSystem
-from cdc.source.pin import Pin
+from cdc.source.file.calls import Calls, closed
+from cdc.source.file.filesystem import LiveFileSystem
+from cdc.source.file.pin import Pin
 from cdc.source.quote import identifier, literal
 
 READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError)

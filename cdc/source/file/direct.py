@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cdc.clock import Clock
 from cdc.errors import Meaning, SourceError
-from cdc.source.pin import Pin
+from cdc.source.file.pin import Pin
 
 LOCK_WAIT_SECONDS = 10.0
 """How long one read waits for a writer to let go before it says so."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from cdc.source.pin import CHECKPOINT_LOG, LOG, Pin
+from cdc.source.file.pin import CHECKPOINT_LOG, LOG, Pin
 
 PROTOCOL = "cdc-live"
 _numbers = itertools.count(1)  # of all filesystems: DuckDB knows of attached paths across its databases

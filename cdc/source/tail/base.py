@@ -14,10 +14,10 @@ import duckdb
 
 from cdc.change import TableId
 from cdc.errors import SnapshotSuperseded
-from cdc.source import frames
-from cdc.source.pin import LOG, PinnedLog, Pinner
+from cdc.source.file.pin import LOG, PinnedLog, Pinner
+from cdc.source.file.session import Session
+from cdc.source.format import frames
 from cdc.source.quote import qualified
-from cdc.source.session import Session
 
 
 class Base:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cdc.source.groups import Logged, RowGroups
+from cdc.source.tail.row_groups import Logged, RowGroups
 
 BEFORE = RowGroups(iteration=4, stored_rows=30, live_rows=30, ends=(10, 20, 30), digests=(1, 2, 3))
 

@@ -15,9 +15,9 @@ import os
 from dataclasses import dataclass, replace
 
 from cdc.change import Position
-from cdc.source import frames
-from cdc.source.log import FRAMED, parse_log_header, reader_at
-from cdc.source.pin import LOG, Pin, Pinner
+from cdc.source.file.pin import LOG, Pin, Pinner
+from cdc.source.format import frames
+from cdc.source.format.log import FRAMED, parse_log_header, reader_at
 
 MAX_ROUND_BYTES = 64 << 20
 """The most log that one look reads: beyond it, a snapshot is cheaper and bounded."""

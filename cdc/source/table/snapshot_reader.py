@@ -19,17 +19,17 @@ import pyarrow as pa
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
-from cdc.source.altered import check_columns, explained
-from cdc.source.batching import rebatch
-from cdc.source.marking import Marking
-from cdc.source.ordering import Undecided, in_order
+from cdc.source.file.session import Session
+from cdc.source.file.snapshot import Snapshot, Snapshots
 from cdc.source.quote import identifier, qualified
-from cdc.source.ranges import Range, Selection, columns, cut, order
-from cdc.source.session import Session
-from cdc.source.snapshot import Snapshot, Snapshots
-from cdc.source.versions import check_version_column, row_versions
-from cdc.source.view import RoundRows, Standing, View
-from cdc.source.window import HASH, READ_AT, Window, hash_of
+from cdc.source.table.altered import check_columns, explained
+from cdc.source.table.batching import rebatch
+from cdc.source.table.marking import Marking
+from cdc.source.table.ordering import Undecided, in_order
+from cdc.source.table.overlap import HASH, READ_AT, Window, hash_of
+from cdc.source.table.ranges import Range, Selection, columns, cut, order
+from cdc.source.table.versions import check_version_column, row_versions
+from cdc.source.table.view import RoundRows, Standing, View
 
 PIECE_ROWS = 50_000
 """Rows of the least piece: some 20 ms of reading, where writers checkpoint every 100 ms at the worst."""

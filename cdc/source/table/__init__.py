@@ -1,0 +1,1 @@
+"""One table's reader: snapshots and tail together become batches in watermark order."""

@@ -1,0 +1,1 @@
+"""The log's tail: what the newest commits changed, at the price of those commits alone."""
