@@ -43,8 +43,9 @@ from cdc.replicator.plan import resolve
 from cdc.replicator.ports import Delivered
 from cdc.replicator.runner import Replicator
 from cdc.source import open_source
+from cdc.state import Lease, open_store
 from cdc.target import TargetOptions, open_target
-from cdc.watermark import Lease, open_store
+from cdc.watermark import bind
 from tests.support.clickhouse import make_certificates, running_server
 from tests.support.replication import Recorder
 
@@ -319,7 +320,7 @@ def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
         source = stack.enter_context(open_source(path, tailing=bool(int(tailing))))
         target = stack.enter_context(open_target([parse_endpoint(endpoint)], TargetOptions(auto_create=True)))
         lease = stack.enter_context(Lease(Path(state), source.identity))
-        marks = stack.enter_context(open_store(Path(state))).bind(source.identity, lease)
+        marks = bind(stack.enter_context(open_store(Path(state))), source.identity, lease)
         (plan,) = resolve((), Defaults(), source.tables()).plans
         with source.snapshot() as snapshot:
             rows = snapshot.query("SELECT coalesce(max(seq), -1) FROM trades").read_all()

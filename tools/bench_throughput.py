@@ -30,9 +30,10 @@ from cdc.replicator.pace import Pace
 from cdc.replicator.plan import resolve
 from cdc.replicator.runner import Replicator
 from cdc.source import DuckDbSource, open_source
+from cdc.state import Lease, open_store
 from cdc.target import NativeBlock, TargetOptions, open_target
 from cdc.target.quote import quote_identifier, quote_string
-from cdc.watermark import Lease, open_store
+from cdc.watermark import bind
 from tests.support.clickhouse import make_certificates, running_server
 from tests.support.replication import Recorder
 
@@ -163,7 +164,7 @@ def _cdc(run: Run) -> float:
         started = time.perf_counter()
         source = stack.enter_context(open_source(run.source))
         lease = stack.enter_context(Lease(Path(state), source.identity))
-        marks = stack.enter_context(open_store(Path(state))).bind(source.identity, lease)
+        marks = bind(stack.enter_context(open_store(Path(state))), source.identity, lease)
         pace = Pace(limits=BatchLimits(BLOCK_ROWS, 32 << 20))
         replicator = Replicator(source, target, marks, recorder, pace=pace, clock=SystemClock())
         replicator.add(_plan(source))

@@ -13,7 +13,7 @@ from cdc.cli import context
 from cdc.cli.console import console, table
 from cdc.cli.watermark import Yes, confirm, table_id
 from cdc.errors import ExitCode
-from cdc.watermark import FailedRecord, Mode, Store, open_store
+from cdc.state import FailedRecord, Mode, Store, open_store
 
 LIST_WIDTH = 80
 """Characters of a reason or a key in a list; `show` has all of them."""

@@ -16,8 +16,9 @@ from cdc.replicator.breaker import BreakerState
 from cdc.replicator.limits import Limits
 from cdc.replicator.runner import Replicator
 from cdc.source import DuckDbSource
+from cdc.state import Store
 from cdc.target import ClickHouseTarget
-from cdc.watermark import BoundMarks, Store
+from cdc.watermark import BoundMarks
 
 STOP_SECONDS = 0.2
 """How long it may end by itself once a stop was asked for; then what it reads is closed."""

@@ -34,7 +34,8 @@ from cdc.replicator.retry import Backoff
 from cdc.replicator.room import Room
 from cdc.replicator.runner import Replicator
 from cdc.source import CompletionRule, DuckDbSource
-from cdc.watermark import BoundMarks, Lease, Leases, Store
+from cdc.state import Lease, Leases, Store
+from cdc.watermark import BoundMarks, bind
 
 LOOK_SECONDS = 1.0
 """How often a running replicator looks for tables that are new or altered."""
@@ -93,7 +94,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
                 about = replace(about, lease_number=elsewhere.number)
                 observer.about(about)
                 structlog.get_logger("cdc.run").info("lease taken in Redis", number=elsewhere.number)
-        marks = store.bind(source.identity, held)
+        marks = bind(store, source.identity, held)
         sent = Rate(settings.limits.max_bytes_per_second, SystemClock())
         clickhouse = target_of(settings, sent=sent)
         stack.callback(clickhouse.close)

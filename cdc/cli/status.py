@@ -114,7 +114,7 @@ def _alive(found: Status) -> bool:
 
 
 def _stored(settings: Settings) -> tuple[dict[str, object], ...]:
-    from cdc.watermark import open_store
+    from cdc.state import open_store
 
     try:
         with open_store(

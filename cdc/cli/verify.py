@@ -20,7 +20,7 @@ from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, LeaseHeld, StateError
 
 if TYPE_CHECKING:
-    from cdc.watermark import Break
+    from cdc.state import Break
 
 MOST_RANGES = 1000
 LIVE_WAIT_SECONDS = 10.0
@@ -95,7 +95,7 @@ class VerifyRun:
     def __enter__(self) -> VerifyRun:
         from cdc.cli.wiring import source_of, target_of
         from cdc.comparison import RowHasher, formatter
-        from cdc.watermark import holder
+        from cdc.state import holder
 
         with ExitStack() as stack:
             self.source = stack.enter_context(source_of(self._settings))
@@ -177,8 +177,8 @@ class VerifyRun:
 
     def _failed(self, plan: TablePlan) -> Sequence[Any]:
         """The failed rows of the table; none where there is no store yet."""
-        from cdc.watermark import open_store
-        from cdc.watermark.store import FILE_NAME
+        from cdc.state import open_store
+        from cdc.state.store import FILE_NAME
 
         if not (self._settings.state.directory / FILE_NAME).exists():
             return ()
@@ -192,8 +192,8 @@ class VerifyRun:
 
     def _breaks(self, plan: TablePlan) -> tuple[Break, ...]:
         """What is remembered of changes of the table that may have gone unseen."""
-        from cdc.watermark import open_store
-        from cdc.watermark.store import FILE_NAME
+        from cdc.state import open_store
+        from cdc.state.store import FILE_NAME
 
         if not (self._settings.state.directory / FILE_NAME).exists():
             return ()
@@ -206,7 +206,7 @@ class VerifyRun:
 
     def _mended(self, breaks: tuple[Break, ...]) -> None:
         """Source and target are equal: a replicator that runs sees that this is forgotten."""
-        from cdc.watermark import open_store
+        from cdc.state import open_store
 
         if not breaks:
             return

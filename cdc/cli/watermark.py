@@ -13,7 +13,8 @@ import typer
 from cdc.change import TableId
 from cdc.cli import context
 from cdc.cli.console import console, table
-from cdc.watermark import TableRecord, apply_reset, holder, no_replicator, open_store, plan_reset
+from cdc.state import TableRecord, holder, open_store
+from cdc.watermark import apply_reset, columns_of, no_replicator, plan_reset
 
 Force = Annotated[bool, typer.Option("--force", help="Also while a replicator runs; it loads the new mark.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -162,7 +163,7 @@ def _somebody_is_there() -> bool:
 
 
 def _document(record: TableRecord) -> dict[str, Any]:
-    columns = record.columns
+    columns = columns_of(record)
     return {
         "source": record.source,
         "table": str(record.table),
@@ -183,7 +184,7 @@ def _document(record: TableRecord) -> dict[str, Any]:
 
 
 def _row(record: TableRecord) -> tuple[str, ...]:
-    columns, mark = record.columns, record.mark
+    columns, mark = columns_of(record), record.mark
     return (
         str(record.table),
         "" if columns is None else f"{columns.names[0]} {columns.types[0]}",

@@ -10,9 +10,9 @@ from cdc.errors import ConfigError, SourceError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
 from cdc.source import DuckDbSource, SourceEvents, check_completion, open_source
+from cdc.state import Store, open_store
 from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
 from cdc.target.quote import quote_string
-from cdc.watermark import Store, open_store
 
 
 def source_of(

@@ -12,7 +12,7 @@ from cdc.observe.metrics import Metrics
 from cdc.observe.redis_events import RedisEvents
 from cdc.observe.status import Status
 from cdc.replicator.ports import Target
-from cdc.watermark.redis_lease import RedisLease
+from cdc.state.redis_lease import RedisLease
 
 
 def lease_of(settings: Settings, source: str) -> RedisLease | None:

@@ -16,7 +16,7 @@ from cdc.clock import Clock
 from cdc.comparison.reconciliation import Reconciled
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.delivery import Stopped
-from cdc.watermark import Break
+from cdc.state import Break
 
 LOOK_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 10.0

@@ -21,7 +21,7 @@ from cdc.clock import Clock
 from cdc.comparison.compare import Comparer, Differences, Overview, Span, again, merged
 from cdc.comparison.digest import Hashes
 from cdc.comparison.values import texts
-from cdc.watermark import FailedRecord
+from cdc.state import FailedRecord
 
 Kind = Literal["missing", "extra", "different"]
 

@@ -14,7 +14,7 @@ from cdc.errors import CdcError
 from cdc.observe.alarms import Alarms
 from cdc.observe.metrics import Metrics
 from cdc.observe.record import TableRecord
-from cdc.watermark import Break
+from cdc.state import Break
 
 
 def _forget(_table: TableId, _reason: str) -> None:

@@ -8,6 +8,7 @@ from typing import Self
 
 from cdc.change import Mark, TableId, TablePlan
 from cdc.errors import StateError
+from cdc.state.store import TableRecord
 from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
 
 
@@ -60,6 +61,28 @@ class MarkColumns:
                 break
             orders.append(kind.order(value))
         return tuple(orders)
+
+
+def columns_of(record: TableRecord) -> MarkColumns | None:
+    """The columns that a stored table's mark is of; None until the table was replicated once."""
+    return None if record.columns is None else MarkColumns.from_json(record.columns)
+
+
+def check_mark(record: TableRecord, mark: Mark) -> Mark:
+    """`mark` with its watermark in canonical form.
+
+    Raises:
+        StateError: the table's type is not known yet, or the value is not of it.
+    """
+    columns = columns_of(record)
+    if columns is None:
+        raise StateError(
+            "check a mark of",
+            record.table,
+            "its watermark's type is not known yet",
+            "Start 'cdc run' once, or clear the mark instead",
+        )
+    return Mark(columns.watermark_type.canonical(mark.watermark), mark.key)
 
 
 def check_same_columns(table: TableId, mark: Mark, before: MarkColumns | None, after: MarkColumns) -> None:

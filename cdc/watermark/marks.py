@@ -9,49 +9,40 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from cdc.change import Mark, Position, TableId, TablePlan
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.state import digests as delivered_digests
+from cdc.state import held, spool
+from cdc.state.database import Database
+from cdc.state.failed import FailedRecord, FailedRows
+from cdc.state.lease import HeldLease
+from cdc.state.store import Store
 from cdc.stored import Decision, Progress, Spooled, SpoolEntry
 from cdc.stored import Held as HeldGroups
-from cdc.watermark import digests as delivered_digests
-from cdc.watermark import held, spool
 from cdc.watermark.columns import MarkColumns, check_same_columns
-from cdc.watermark.database import Database
-from cdc.watermark.failed import FailedRecord, FailedRows
 
 
-class Held(Protocol):
-    """What `Marks` needs of a lease."""
+def bind(store: Store, source: str, lease: HeldLease) -> BoundMarks:
+    """The marks of `source`, for the replicator that holds its lease; earlier holders are fenced off.
 
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def held(self) -> bool: ...
-
-
-class Leases:
-    """Several leases of one source, to be held together."""
-
-    def __init__(self, *leases: Held) -> None:
-        self._leases = leases
-        self.source = leases[0].source
-
-    def __repr__(self) -> str:
-        return f"Leases({', '.join(map(repr, self._leases))})"
-
-    @property
-    def held(self) -> bool:
-        return all(lease.held for lease in self._leases)
+    Raises:
+        StateError: the lease is not held, or the store cannot be written.
+        ValueError: it is the lease of another source.
+    """
+    if lease.source != source:
+        raise ValueError(f"the lease is of {lease.source}, not of {source}")
+    marks = BoundMarks(store.database, store.failed_rows, lease, store.clock)
+    marks.check_lease()
+    return marks
 
 
 class BoundMarks:
     """The marks of one source, for the replicator that holds its lease. Threads may share it."""
 
-    def __init__(self, database: Database, failed: FailedRows, lease: Held, clock: Clock) -> None:
+    def __init__(self, database: Database, failed: FailedRows, lease: HeldLease, clock: Clock) -> None:
         """Overtake every earlier replicator of the lease's source: none of them can commit from now on."""
         self._database = database
         self._failed = failed

@@ -10,9 +10,10 @@ from pathlib import Path
 from cdc.change import Mark, TableId
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, StateError
-from cdc.watermark.database import StoreDamaged
-from cdc.watermark.lease import Lease
-from cdc.watermark.store import Store, TableRecord, check_mark, open_store, set_aside
+from cdc.state.database import StoreDamaged
+from cdc.state.lease import Lease
+from cdc.state.store import Store, TableRecord, open_store, set_aside
+from cdc.watermark.columns import check_mark, columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Change:
         if self.after is None:
             return "no mark: every row is sent again"
         shown = _shown(self.record, self.after)
-        columns, before = self.record.columns, self.record.mark
+        columns, before = columns_of(self.record), self.record.mark
         if columns is not None and (before is None or columns.order(self.after) > columns.order(before)):
             return f"{shown}: rows before it that are not delivered yet will NOT be sent"
         return f"{shown}: rows from there on are sent again"
@@ -100,7 +101,22 @@ def no_replicator(directory: Path, source: str, *, force: bool = False) -> Itera
 def apply_reset(store: Store, changes: list[Change]) -> None:
     """Make the changes."""
     for change in changes:
-        store.reset(change.record.source, change.record.table, change.after)
+        reset_mark(store, change.record.source, change.record.table, change.after)
+
+
+def reset_mark(store: Store, source: str, table: TableId, mark: Mark | None) -> TableRecord:
+    """Move a mark anywhere, or clear it; returns what there was. A running replicator loads it again.
+
+    Raises:
+        StateError: the table is not in the store, or the mark is not of its watermark's type.
+    """
+    before = next((record for record in store.tables(table) if record.source == source), None)
+    if before is None:
+        raise StateError(
+            "find the mark of", table, f"source {source} has no such table", "See 'cdc watermark list'"
+        )
+    store.rebuild(source, {table: None if mark is None else check_mark(before, mark)})
+    return before
 
 
 def rebuild(
@@ -135,7 +151,8 @@ def rebuild(
 
 
 def _shown(record: TableRecord, mark: Mark) -> str:
-    names = ("watermark",) if record.columns is None else record.columns.names
+    columns = columns_of(record)
+    names = ("watermark",) if columns is None else columns.names
     return ", ".join(
         f"{name} {value}" for name, value in zip(names, (mark.watermark, *mark.key), strict=False)
     )

@@ -241,7 +241,8 @@ def test_a_reset_during_an_outage_keeps_what_is_spooled_and_sends_all_again(
     clickhouse_server: ClickHouseServer, tmp_path: Path
 ) -> None:
     from cdc.change import TableId
-    from cdc.watermark import open_store
+    from cdc.state import open_store
+    from cdc.watermark import reset_mark
 
     with outage(clickhouse_server, tmp_path, "ignore") as run:
         clickhouse_server.kill()
@@ -252,7 +253,7 @@ def test_a_reset_during_an_outage_keeps_what_is_spooled_and_sends_all_again(
         with open_store(run.rig.directory / "trades.duckdb.cdc", mode="write") as store:
             (record,) = store.tables(TableId("main", "orders"))
             assert record.spooled_rows >= 100
-            store.reset(record.source, record.table, None)
+            reset_mark(store, record.source, record.table, None)
         clickhouse_server.start()
         run.rig.replicate()
         pid = run.rig.replica.process.pid

@@ -12,7 +12,8 @@ import pytest
 from cdc.change import Batch, Column, Position, TableId, TablePlan
 from cdc.config import load
 from cdc.errors import ExitCode, TargetError
-from cdc.watermark import Lease, mark_type, open_store
+from cdc.state import Lease, open_store
+from cdc.watermark import mark_type
 from tests.support.commands import commands
 from tests.support.duckdb_values import duckdb_source, selected
 from tests.support.places import Place

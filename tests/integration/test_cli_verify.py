@@ -10,7 +10,7 @@ import pytest
 from cdc.config import load
 from cdc.errors import ConfigError, ExitCode, LeaseHeld, TargetError
 from cdc.source import open_source
-from cdc.watermark import Lease
+from cdc.state import Lease
 from tests.support.commands import Commands, commands
 from tests.support.duckdb_values import VALUES
 from tests.support.places import Place

@@ -16,8 +16,9 @@ import pytest
 from cdc.clock import SystemClock
 from cdc.config.redis import RedisOptions
 from cdc.errors import ExitCode, LeaseHeld
-from cdc.watermark import Leases, open_store
-from cdc.watermark.redis_lease import RedisLease
+from cdc.state import Leases, open_store
+from cdc.state.redis_lease import RedisLease
+from cdc.watermark import bind
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
 from tests.support.mirrored import SOURCE, Events, mirror_of
@@ -92,7 +93,7 @@ def test_a_holder_that_wakes_past_its_lease_asks_before_it_begins_anything(
 ) -> None:
     clock = StoppingClock()
     with lease_of(redis_server.options, clock) as sleeper, open_store(tmp_path / "state") as store:
-        marks = store.bind(SOURCE, Leases(sleeper))
+        marks = bind(store, SOURCE, Leases(sleeper))
         clock.going.clear()
         try:
             expire(redis_server)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import ExitCode, LeaseHeld, StateError
-from cdc.watermark import Leases, open_store
-from cdc.watermark.redis_lease import RedisLease
+from cdc.state import Leases, open_store
+from cdc.state.redis_lease import RedisLease
+from cdc.watermark import bind
 from tests.support.redis import PASSWORD, RedisServer
 from tests.support.waiting import wait_until
 
@@ -21,7 +22,7 @@ SECONDS = 1.0
 HOLDER = """
 import sys
 from cdc.config.redis import RedisOptions
-from cdc.watermark.redis_lease import RedisLease
+from cdc.state.redis_lease import RedisLease
 
 with RedisLease(RedisOptions(sys.argv[1], sys.argv[2]), "source", seconds=1.0):
     print("held", flush=True)
@@ -93,7 +94,7 @@ def test_a_holder_goes_on_without_redis_and_has_the_lease_again_when_it_is_back(
 
 def test_a_holder_that_was_overtaken_stores_nothing_more(redis_server: RedisServer, tmp_path: Path) -> None:
     with lease_of(redis_server) as lease, open_store(tmp_path / "state") as store:
-        marks = store.bind("source", Leases(lease, lease))
+        marks = bind(store, "source", Leases(lease, lease))
         marks.check_lease()
         with redis_server.client() as client:
             client.set("cdc:source:lease", '{"pid": 1, "host": "elsewhere"}')

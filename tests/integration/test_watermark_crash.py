@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
+from cdc.state import Lease, open_store
 from cdc.stored import Decision
-from cdc.watermark import Lease, open_store
+from cdc.watermark import bind
 
 KILLS = 12
 PLAN = TablePlan(TableId("main", "t"), "t", (Column("seq", "BIGINT"),), ("seq",), Column("seq", "BIGINT"))
@@ -25,12 +26,13 @@ import sys
 from pathlib import Path
 from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
 from cdc.stored import Decision
-from cdc.watermark import Lease, open_store
+from cdc.state import Lease, open_store
+from cdc.watermark import bind
 
 directory, table = Path(sys.argv[1]), TableId("main", "t")
 plan = TablePlan(table, "t", (Column("seq", "BIGINT"),), ("seq",), Column("seq", "BIGINT"))
 with Lease(directory, "source") as lease, open_store(directory) as store:
-    marks = store.bind("source", lease)
+    marks = bind(store, "source", lease)
     marks.describe(plan)
     number = int((marks.load(table).mark or Mark("0", ())).watermark)
     while True:
@@ -95,7 +97,7 @@ def test_a_replicator_that_ends_before_any_of_its_statements_leaves_a_whole_stor
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", connect)
         with Lease(directory, "source") as lease, open_store(directory) as store:
-            marks = store.bind("source", lease)
+            marks = bind(store, "source", lease)
             marks.describe(PLAN)
             assert marks.load(PLAN.table).rows == 0
             failed = tuple(FailedRow((str(n),), None, "bad", bytes(500), 1) for n in range(3))

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from cdc.errors import ExitCode, LeaseHeld
-from cdc.watermark import Lease, Owner, holder
+from cdc.state import Lease, Owner, holder
 
 HOLDER = """
 import sys
 from pathlib import Path
-from cdc.watermark import Lease
+from cdc.state import Lease
 
 with Lease(Path(sys.argv[1]), "source"):
     print("held", flush=True)

@@ -9,7 +9,8 @@ import pytest
 
 from cdc.change import BatchLimits, Column, Mark, TableId, TablePlan
 from cdc.source import open_source
-from cdc.watermark import Lease, open_store, plan_reset
+from cdc.state import Lease, open_store
+from cdc.watermark import bind, plan_reset, reset_mark
 
 TABLE = TableId("main", "t")
 
@@ -41,10 +42,10 @@ def test_rows_from_the_new_mark_on_are_read_again(
         open_store(tmp_path / "state") as store,
     ):
         store.rebuild(source.identity, {TABLE: Mark("2024-01-01 00:00:00.000000003", ("d",))})
-        marks = store.bind(source.identity, lease)
+        marks = bind(store, source.identity, lease)
         marks.describe(plan)
         (change,) = plan_reset(store, TABLE, to=to)
-        store.reset(source.identity, TABLE, change.after)
+        reset_mark(store, source.identity, TABLE, change.after)
         reader = source.open(plan)
         batches = list(reader.read(marks.load(TABLE).mark, BatchLimits(rows=100, bytes=1 << 20)))
         reader.close()

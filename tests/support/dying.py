@@ -22,9 +22,9 @@ from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, TableId
 from cdc.cli import main, replication
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
+from cdc.state import Store
 from cdc.stored import Decision, SpoolEntry
 from cdc.target.native import NativeBlock
-from cdc.watermark import Store
 
 STEPS = (
     "after read",

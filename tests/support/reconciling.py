@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cdc.watermark import open_store
+from cdc.state import open_store
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer

@@ -16,7 +16,7 @@ from cdc.cli import build_app
 from cdc.config import load
 from cdc.errors import ExitCode, StateError
 from cdc.observe.status import LeftOutTable, Status, TableStatus, write_status
-from cdc.watermark import open_store
+from cdc.state import open_store
 
 NOW = datetime.now(UTC)
 

@@ -22,7 +22,7 @@ from cdc.config import load
 from cdc.errors import ConfigError
 from cdc.failed_row import failed_row
 from cdc.replicator.plan import LeftOut, Resolution
-from cdc.watermark import FailedRecord, Lease
+from cdc.state import FailedRecord, Lease
 from tests.support.clock import FakeClock
 from tests.unit.test_compare import PLAN, SCHEMA, Side, States
 

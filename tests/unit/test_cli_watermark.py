@@ -17,8 +17,9 @@ from cdc.change import Batch, Column, FailedRow, Mark, Position, TableId, TableP
 from cdc.cli import build_app
 from cdc.errors import ExitCode, LeaseHeld, StateError
 from cdc.failed_row import row_values
+from cdc.state import Lease, open_store
 from cdc.stored import Decision
-from cdc.watermark import Lease, open_store
+from cdc.watermark import bind
 
 Run = Callable[..., Result]
 TRADES = TableId("main", "trades")
@@ -36,7 +37,7 @@ def state(tmp_path: Path) -> Path:
     """A state directory with two tables of one source, and two failed rows."""
     directory = tmp_path / "state"
     with Lease(directory, "0f3a") as lease, open_store(directory) as store:
-        marks = store.bind("0f3a", lease)
+        marks = bind(store, "0f3a", lease)
         marks.describe(plan(TRADES))
         marks.describe(plan(ORDERS, "TIMESTAMP_NS"))
         row = pa.record_batch({"id": [7], "note": ["too [long]"]})
@@ -192,7 +193,7 @@ def test_two_sources_with_the_table_must_be_told_apart(run: Run, state: Path) ->
 def test_a_running_replicator_is_in_the_way_unless_forced(run: Run, state: Path) -> None:
     """[R8] Forced, the replicator cannot commit before it has loaded the new mark."""
     with Lease(state, "0f3a") as lease, open_store(state) as store:
-        replicator = store.bind("0f3a", lease)
+        replicator = bind(store, "0f3a", lease)
         replicator.load(TRADES)
         error = run("resync", "trades", "--yes").exception
         assert isinstance(error, LeaseHeld)
@@ -246,7 +247,7 @@ def test_a_failed_row_is_shown_with_every_value(run: Run) -> None:
 def test_a_value_cannot_steer_the_terminal(run: Run, state: Path) -> None:
     with open_store(state) as store, Lease(state, "0f3a") as lease:
         row = FailedRow(("\x1b[2J",), None, "\x1b]0;title\x07", b"", 1)
-        store.bind("0f3a", lease).commit(Decision(ORDERS, None, 0, 0, Position(1, 7), "v", (row,)))
+        bind(store, "0f3a", lease).commit(Decision(ORDERS, None, 0, 0, Position(1, 7), "v", (row,)))
     output = run("failed", "list", "orders").output
     assert "\x1b" not in output
     assert "\\x1b[2J" in output

@@ -19,7 +19,7 @@ from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
 from cdc.observe.record import About
 from cdc.observe.status import StandingAlert, write_status
-from cdc.watermark import Break
+from cdc.state import Break
 from tests.support.clock import FakeClock
 
 TRADES = TableId("main", "trades")

@@ -24,7 +24,7 @@ from cdc.comparison.reconciliation import Reconciled
 from cdc.comparison.repair import Repaired
 from cdc.errors import CdcError, LeaseHeld, Meaning, StateError, TargetError
 from cdc.replicator.delivery import Stopped
-from cdc.watermark import Break, Breaks, open_store
+from cdc.state import Break, Breaks, open_store
 from tests.support.clock import FakeClock
 from tests.support.replication import plan
 

@@ -16,8 +16,9 @@ from cdc.change import Batch, Column, Completion, Mark, Position, TableId, Table
 from cdc.replicator import hold as hold_module
 from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early
 from cdc.replicator.hold import Hold
+from cdc.state import open_store
 from cdc.stored import Decision
-from cdc.watermark import BoundMarks, open_store
+from cdc.watermark import BoundMarks, bind
 from tests.support.clock import FakeClock
 
 RULE = Completion("order_id", "bool_or(done)", max_age_seconds=60.0, max_rows=1000, max_bytes=1 << 20)
@@ -93,7 +94,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.store = open_store(self.directory, clock=self.clock)
-        self.marks: BoundMarks = self.store.bind("s", FreeLease())
+        self.marks: BoundMarks = bind(self.store, "s", FreeLease())
         self.marks.describe(self.plan)
         self.hold: Hold = self.restart()
 

@@ -10,8 +10,9 @@ import pytest
 
 from cdc.change import Column, FailedRow, Mark, Position, TableId, TablePlan
 from cdc.errors import LeaseHeld, StateError
+from cdc.state import Lease, open_store
 from cdc.stored import Decision
-from cdc.watermark import Lease, no_replicator, open_store, plan_reset, rebuild
+from cdc.watermark import bind, no_replicator, plan_reset, rebuild
 
 SOURCE = "0f3a"
 TRADES = TableId("main", "trades")
@@ -27,7 +28,7 @@ def plan(table: TableId) -> TablePlan:
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     with Lease(tmp_path, SOURCE) as lease, open_store(tmp_path) as store:
-        marks = store.bind(SOURCE, lease)
+        marks = bind(store, SOURCE, lease)
         marks.describe(plan(TRADES))
         marks.commit(Decision(TRADES, Mark("1000", ("7",)), 700, 9, Position(1, 5), "v", FAILED))
     return tmp_path
@@ -65,7 +66,7 @@ def test_marks_are_not_rebuilt_while_a_replicator_runs(state: Path) -> None:
 def test_a_lost_store_is_rebuilt_from_the_targets_marks(tmp_path: Path) -> None:
     assert rebuild(tmp_path, SOURCE, {TRADES: Mark("5", ()), ORDERS: Mark("6", ())}).aside == ()
     with Lease(tmp_path, SOURCE) as lease, open_store(tmp_path) as store:
-        marks = store.bind(SOURCE, lease)
+        marks = bind(store, SOURCE, lease)
         marks.describe(plan(TRADES))
         assert marks.load(TRADES).mark == Mark("5", ())
 

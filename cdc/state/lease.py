@@ -15,7 +15,7 @@ import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import filelock
 import psutil
@@ -179,3 +179,28 @@ def _unusable(path: Path, error: OSError) -> StateError:
         str(error.strerror or error),
         "Let this user write to that directory, or set another as [state] directory",
     )
+
+
+class HeldLease(Protocol):
+    """What the marks need of a lease."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def held(self) -> bool: ...
+
+
+class Leases:
+    """Several leases of one source, to be held together."""
+
+    def __init__(self, *leases: HeldLease) -> None:
+        self._leases = leases
+        self.source = leases[0].source
+
+    def __repr__(self) -> str:
+        return f"Leases({', '.join(map(repr, self._leases))})"
+
+    @property
+    def held(self) -> bool:
+        return all(lease.held for lease in self._leases)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 
 from cdc.change import TableId
+from cdc.state.database import Database
 from cdc.stored import Held, HeldRows, Holding
-from cdc.watermark.database import Database
 
 
 def store(connection: sqlite3.Connection, source: str, table: TableId, change: Holding, now: float) -> None:

@@ -6,15 +6,16 @@ import pytest
 
 from cdc.change import Mark, Position
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.state import Lease, Store
 from cdc.stored import Decision
-from cdc.watermark import BoundMarks, Lease, Store, apply_reset, plan_reset
+from cdc.watermark import BoundMarks, apply_reset, bind, plan_reset
 from tests.support.stored import SOURCE, TRADES, plan
 
 
 @pytest.fixture
 def marks(store: Store, lease: Lease) -> BoundMarks:
     """With one batch delivered and digests stored."""
-    marks = store.bind(SOURCE, lease)
+    marks = bind(store, SOURCE, lease)
     marks.describe(plan(key="VARCHAR"))
     marks.load(TRADES)
     marks.commit(Decision(TRADES, Mark("5", ("k",)), 3, 30, Position(1, 5), "v1"))
@@ -25,8 +26,8 @@ def marks(store: Store, lease: Lease) -> BoundMarks:
 def test_digests_are_there_after_a_restart_and_the_later_ones_take_their_place(
     store: Store, marks: BoundMarks, lease: Lease
 ) -> None:
-    assert store.bind(SOURCE, lease).load(TRADES).digests == b"known"
-    again = store.bind(SOURCE, lease)
+    assert bind(store, SOURCE, lease).load(TRADES).digests == b"known"
+    again = bind(store, SOURCE, lease)
     again.remember(TRADES, b"known better")
     assert again.load(TRADES).digests == b"known better"
     assert again.load(TRADES).mark == Mark("5", ("k",))
@@ -54,7 +55,7 @@ def test_a_table_to_be_delivered_again_has_none(marks: BoundMarks) -> None:
 
 
 def test_an_overtaken_replicator_stores_none(store: Store, marks: BoundMarks, lease: Lease) -> None:
-    later = store.bind(SOURCE, lease)
+    later = bind(store, SOURCE, lease)
     with pytest.raises(LeaseHeld):
         marks.remember(TRADES, b"of the one before")
     assert later.load(TRADES).digests == b"known"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cdc.change import TableId
-from cdc.watermark import Breaks, Store, open_store
+from cdc.state import Breaks, Store, open_store
 from tests.support.clock import FakeClock
 
 TRADES = TableId("main", "trades")

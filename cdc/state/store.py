@@ -1,7 +1,7 @@
 """The state store: what is known of every source's tables and failed rows, for replicators and for commands.
 
-One SQLite file in the state directory. A replicator writes through `Store.bind`; commands read and change it,
-also while one runs.
+One SQLite file in the state directory. A replicator writes through `cdc.watermark.bind`; commands read and
+change it, also while one runs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.errors import StateError
-from cdc.watermark import digests, spool
-from cdc.watermark.breaks import Breaks
-from cdc.watermark.columns import MarkColumns
-from cdc.watermark.database import Database, Mode
-from cdc.watermark.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
-from cdc.watermark.marks import BoundMarks, Held
+from cdc.state import digests, spool
+from cdc.state.breaks import Breaks
+from cdc.state.database import Database, Mode
+from cdc.state.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
 
 FILE_NAME = "state.sqlite3"
 
@@ -33,8 +31,9 @@ class TableRecord:
     source: str
     table: TableId
     mark: Mark | None
-    columns: MarkColumns | None
-    """The columns the mark is of; None until the table was replicated once."""
+    columns: str | None
+    """The columns the mark is of, as JSON that `cdc.watermark.MarkColumns` reads. None until the table was
+    replicated once."""
     rows: int
     bytes: int
     batches: int
@@ -51,72 +50,45 @@ class Store(Closing):
     """The open store. A context manager; threads may share it."""
 
     def __init__(self, database: Database, backoff_sec: Sequence[float], clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
-        self._failed = FailedRows(database, backoff_sec)
+        self.database = database
+        self.clock = clock
+        self.failed_rows = FailedRows(database, backoff_sec)
 
     def __repr__(self) -> str:
-        return f"Store({self._database.path})"
+        return f"Store({self.database.path})"
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     @property
     def path(self) -> Path:
-        return self._database.path
+        return self.database.path
 
     @property
     def created(self) -> bool:
         """Whether this opening made the store: every table starts from its first row."""
-        return self._database.created
-
-    def bind(self, source: str, lease: Held) -> BoundMarks:
-        """The marks of `source`, for the replicator that holds its lease; earlier holders are fenced off.
-
-        Raises:
-            StateError: the lease is not held, or the store cannot be written.
-            ValueError: it is the lease of another source.
-        """
-        if lease.source != source:
-            raise ValueError(f"the lease is of {lease.source}, not of {source}")
-        marks = BoundMarks(self._database, self._failed, lease, self._clock)
-        marks.check_lease()
-        return marks
+        return self.database.created
 
     def breaks(self, source: str) -> Breaks:
         """The tables of `source` whose changes may have gone unseen."""
-        return Breaks(self._database, source, self._clock)
+        return Breaks(self.database, source, self.clock)
 
     def tables(self, table: TableId | None = None) -> list[TableRecord]:
         """Every table of every source, or those of one name."""
-        records = [_record(row) for row in self._database.query(_TABLES)]
+        records = [_record(row) for row in self.database.query(_TABLES)]
         return [record for record in records if table in (None, record.table)]
 
     def schema_versions(self, source: str, table: TableId) -> list[tuple[str, float]]:
         """The table's schema versions in their order, each with when it was first committed. [R10]"""
-        return list(self._database.query(_SCHEMA_VERSIONS, (source, table.schema, table.name)))
-
-    def reset(self, source: str, table: TableId, mark: Mark | None) -> TableRecord:
-        """Move a mark anywhere, or clear it; returns what there was. A running replicator loads it again.
-
-        Raises:
-            StateError: the table is not in the store, or the mark is not of its watermark's type.
-        """
-        before = next((record for record in self.tables(table) if record.source == source), None)
-        if before is None:
-            raise _unknown(table, source)
-        if mark is not None:
-            mark = check_mark(before, mark)
-        self.rebuild(source, {table: mark})
-        return before
+        return list(self.database.query(_SCHEMA_VERSIONS, (source, table.schema, table.name)))
 
     def rebuild(self, source: str, marks: Mapping[TableId, Mark | None]) -> None:
         """Set the marks of these tables, known to the store or not: those found in the target.
 
         The values are checked against the columns' types when the table is next set up.
         """
-        now = self._clock.wall()
-        with self._database.transaction() as connection:
+        now = self.clock.wall()
+        with self.database.transaction() as connection:
             connection.executemany(
                 _RESET,
                 [
@@ -131,15 +103,15 @@ class Store(Closing):
 
     def salvage(self, damaged: Path) -> int:
         """Take over the failed rows that can still be read in a damaged store. Returns how many."""
-        return self._failed.salvage(damaged)
+        return self.failed_rows.salvage(damaged)
 
     def failed(self, table: TableId | None = None, *, limit: int = 100) -> list[FailedRecord]:
         """Failed rows of one table or all, the oldest first."""
-        return self._failed.listed(table, limit)
+        return self.failed_rows.listed(table, limit)
 
     def most_attempts(self, source: str) -> dict[TableId, int]:
         """How often the failed row that was tried most often was tried, of each table that has any."""
-        rows = self._database.query(_MOST_ATTEMPTS, (source,))
+        rows = self.database.query(_MOST_ATTEMPTS, (source,))
         return {TableId(schema, name): attempts for schema, name, attempts in rows}
 
     def failed_row(self, id_: int) -> FailedRecord:
@@ -148,19 +120,19 @@ class Store(Closing):
         Raises:
             StateError: there is none of this id.
         """
-        record = self._failed.get(id_)
+        record = self.failed_rows.get(id_)
         if record is None:
             raise StateError("find the failed row", id_, "there is none", "See 'cdc failed list'")
         return record
 
     def failed_count(self, table: TableId | None = None) -> int:
         """How many failed rows one table or all have."""
-        return self._failed.count(table)
+        return self.failed_rows.count(table)
 
     def retry(self, ids: Iterable[int] | None) -> int:
         """Make failed rows due now (None: all of them); the replicator sends them again. Returns how many."""
-        now = self._clock.wall()
-        with self._database.transaction() as connection:
+        now = self.clock.wall()
+        with self.database.transaction() as connection:
             if ids is None:
                 return connection.execute("UPDATE failed_rows SET due_at = ?", (now,)).rowcount
             statement = "UPDATE failed_rows SET due_at = ? WHERE id = ?"
@@ -168,8 +140,8 @@ class Store(Closing):
 
     def discard(self, ids: Iterable[int]) -> int:
         """Forget failed rows for good. Returns how many."""
-        with self._database.transaction() as connection:
-            return self._failed.remove(connection, ids)
+        with self.database.transaction() as connection:
+            return self.failed_rows.remove(connection, ids)
 
 
 def open_store(
@@ -218,22 +190,6 @@ def set_aside(directory: Path, clock: Clock | None = None) -> list[Path]:
     return moved
 
 
-def check_mark(record: TableRecord, mark: Mark) -> Mark:
-    """`mark` with its watermark in canonical form.
-
-    Raises:
-        StateError: the table's type is not known yet, or the value is not of it.
-    """
-    if record.columns is None:
-        raise StateError(
-            "check a mark of",
-            record.table,
-            "its watermark's type is not known yet",
-            "Start 'cdc run' once, or clear the mark instead",
-        )
-    return Mark(record.columns.watermark_type.canonical(mark.watermark), mark.key)
-
-
 def _record(row: tuple[Any, ...]) -> TableRecord:
     source, schema, name, mark, columns, rows, bytes_, batches, failed, *rest = row
     spooled, position, version, updated = rest
@@ -241,7 +197,7 @@ def _record(row: tuple[Any, ...]) -> TableRecord:
         source=source,
         table=TableId(schema, name),
         mark=None if mark is None else Mark.from_json(mark),
-        columns=None if columns is None else MarkColumns.from_json(columns),
+        columns=columns,
         rows=rows,
         bytes=bytes_,
         batches=batches,
@@ -250,12 +206,6 @@ def _record(row: tuple[Any, ...]) -> TableRecord:
         position=None if position is None else Position.parse(position),
         schema_version=version,
         updated_at=updated,
-    )
-
-
-def _unknown(table: TableId, source: str) -> StateError:
-    return StateError(
-        "find the mark of", table, f"source {source} has no such table", "See 'cdc watermark list'"
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cdc.change import FailedRow, TableId
-from cdc.watermark.database import Database
+from cdc.state.database import Database
 
 RETRY_BACKOFF_SEC = (10.0, 30.0, 60.0, 120.0)
 """When a failed row is tried again: after its first attempt, its second, and so on; the last one repeats."""

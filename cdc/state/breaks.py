@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cdc.change import TableId
 from cdc.clock import Clock
-from cdc.watermark.database import Database
+from cdc.state.database import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import ConfigError, StateError
-from cdc.watermark import BoundMarks, Store, open_store
+from cdc.state import Store, open_store
+from cdc.watermark import BoundMarks, bind
 from tests.support.clock import FakeClock
 from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, failed_row
 
@@ -77,7 +78,7 @@ def test_failed_rows_are_listed_by_table_and_no_more_than_asked(store: Store, ma
 
 def test_the_failed_rows_show_under_the_configured_name(tmp_path: Path, clock: FakeClock) -> None:
     with open_store(tmp_path, clock=clock) as store:
-        store.bind(SOURCE, FakeLease()).commit(decision(None, failed_row("a")))
+        bind(store, SOURCE, FakeLease()).commit(decision(None, failed_row("a")))
     with (
         open_store(tmp_path, failed_table="not_synced", clock=clock) as store,
         closing(sqlite3.connect(store.path)) as reader,

@@ -11,14 +11,15 @@ import pytest
 
 from cdc.change import Mark, Position
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.state import Lease, Store, open_store
 from cdc.stored import Decision, SpoolEntry
-from cdc.watermark import BoundMarks, Lease, Store, open_store
+from cdc.watermark import BoundMarks, bind, reset_mark
 from tests.support.stored import SOURCE, TRADES, plan
 
 
 @pytest.fixture
 def marks(store: Store, lease: Lease) -> BoundMarks:
-    marks = store.bind(SOURCE, lease)
+    marks = bind(store, SOURCE, lease)
     marks.describe(plan(key="VARCHAR"))
     marks.load(TRADES)
     return marks
@@ -38,7 +39,7 @@ def test_what_is_appended_is_there_after_a_restart_in_order_and_says_where_readi
 ) -> None:
     marks.append(TRADES, [entry(1, 5), entry(2, 9)])
     marks.append(TRADES, [entry(2, None, b"more")])
-    again = store.bind(SOURCE, lease)
+    again = bind(store, SOURCE, lease)
     found = again.spooled(TRADES)
     assert [(each.number, each.rows, each.bytes, each.at) for each in found.chunks] == [
         (1, 3, 4, 501.0),
@@ -60,7 +61,7 @@ def test_a_commit_removes_the_chunk_that_it_delivered_and_no_other(marks: BoundM
 
 def test_a_commit_that_is_refused_leaves_its_chunk(store: Store, marks: BoundMarks) -> None:
     marks.append(TRADES, [entry(1, 5)])
-    store.reset(SOURCE, TRADES, None)
+    reset_mark(store, SOURCE, TRADES, None)
     with pytest.raises(StateError):
         marks.commit(decision(1, 5))
     assert [each.number for each in marks.spooled(TRADES).chunks] == [1]
@@ -86,7 +87,7 @@ def test_a_moved_mark_keeps_the_spooled_rows_and_reads_from_the_new_mark(
     """Some of them may be gone from the source by now."""
     marks.append(TRADES, [entry(1, 5)])
     if how == "reset":
-        store.reset(SOURCE, TRADES, Mark("2", ()))
+        reset_mark(store, SOURCE, TRADES, Mark("2", ()))
     elif how == "rebuild":
         store.rebuild(SOURCE, {TRADES: None})
     else:
@@ -100,7 +101,7 @@ def test_a_moved_mark_keeps_the_spooled_rows_and_reads_from_the_new_mark(
 def test_nothing_is_appended_after_a_reset_until_the_table_is_loaded_again(
     store: Store, marks: BoundMarks
 ) -> None:
-    store.reset(SOURCE, TRADES, None)
+    reset_mark(store, SOURCE, TRADES, None)
     with pytest.raises(StateError) as caught:
         marks.append(TRADES, [entry(1, 5)])
     assert caught.value.meaning is Meaning.RETRY
@@ -112,7 +113,7 @@ def test_nothing_is_appended_after_a_reset_until_the_table_is_loaded_again(
 def test_a_replicator_that_was_overtaken_cannot_append(
     store: Store, marks: BoundMarks, lease: Lease
 ) -> None:  # [R8]
-    store.bind(SOURCE, lease)
+    bind(store, SOURCE, lease)
     with pytest.raises(LeaseHeld):
         marks.append(TRADES, [entry(1, 5)])
     with pytest.raises(LeaseHeld):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from cdc.change import Mark, Position, TableId, TablePlan
 from cdc.errors import Meaning, StateError
+from cdc.state import Store, open_store
 from cdc.stored import Progress
-from cdc.watermark import BoundMarks, Store, open_store
+from cdc.watermark import BoundMarks, bind, reset_mark
 from tests.support.clock import FakeClock
 from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, failed_row, plan
 
@@ -38,7 +39,7 @@ def test_a_commit_stores_everything_the_decision_says(
 def test_what_was_committed_is_there_after_opening_again(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         assert store.created
-        marks = store.bind(SOURCE, FakeLease())
+        marks = bind(store, SOURCE, FakeLease())
         marks.describe(plan())
         marks.commit(decision("7", failed_row("a", version=2**64 - 1, payload=b"\x00\xff")))
     with open_store(tmp_path) as store:
@@ -48,7 +49,7 @@ def test_what_was_committed_is_there_after_opening_again(tmp_path: Path) -> None
 
 
 def test_tables_and_sources_do_not_touch_each_other(store: Store, marks: BoundMarks) -> None:
-    other = store.bind("another", FakeLease("another"))
+    other = bind(store, "another", FakeLease("another"))
     other.describe(plan())
     marks.describe(plan(ORDERS))
     marks.commit(decision("7"))
@@ -66,7 +67,7 @@ def test_the_mark_never_moves_back_by_a_commit(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int]]
 ) -> None:
     with open_store(tmp_path_factory.mktemp("state")) as store:
-        marks = store.bind(SOURCE, FakeLease())
+        marks = bind(store, SOURCE, FakeLease())
         marks.describe(plan(key="INTEGER"))
         highest: tuple[int, int] | None = None
         for step in steps:
@@ -120,7 +121,7 @@ def test_schema_versions_are_kept_with_their_time(store: Store, marks: BoundMark
 
 def test_a_replicator_that_was_overtaken_can_neither_commit_nor_load(store: Store, marks: BoundMarks) -> None:
     marks.commit(decision("7"))
-    newer = store.bind(SOURCE, FakeLease())
+    newer = bind(store, SOURCE, FakeLease())
     for refused in (
         lambda: marks.commit(decision("8", failed_row("a"))),
         lambda: marks.load(TRADES),
@@ -137,7 +138,7 @@ def test_a_replicator_that_was_overtaken_can_neither_commit_nor_load(store: Stor
 
 def test_a_replicator_without_its_lease_cannot_commit(store: Store) -> None:
     lease = FakeLease()
-    marks = store.bind(SOURCE, lease)
+    marks = bind(store, SOURCE, lease)
     lease.held = False
     with pytest.raises(StateError, match="given up its lease"):
         marks.commit(decision(None))
@@ -146,7 +147,7 @@ def test_a_replicator_without_its_lease_cannot_commit(store: Store) -> None:
 
 def test_marks_are_bound_to_the_source_of_the_lease(store: Store) -> None:
     with pytest.raises(ValueError, match="not of another"):
-        store.bind("another", FakeLease())
+        bind(store, "another", FakeLease())
 
 
 def test_a_mark_reset_meanwhile_is_loaded_again_before_the_next_commit(
@@ -154,7 +155,7 @@ def test_a_mark_reset_meanwhile_is_loaded_again_before_the_next_commit(
 ) -> None:
     marks.load(TRADES)
     marks.commit(decision("10"))
-    before = store.reset(SOURCE, TRADES, Mark("+03", ()))
+    before = reset_mark(store, SOURCE, TRADES, Mark("+03", ()))
     assert before.mark == decision("10").mark
     with pytest.raises(StateError, match="was reset") as caught:
         marks.commit(decision("11"))
@@ -165,15 +166,15 @@ def test_a_mark_reset_meanwhile_is_loaded_again_before_the_next_commit(
 
 def test_a_cleared_mark_sends_every_row_again_and_keeps_the_counts(store: Store, marks: BoundMarks) -> None:
     marks.commit(decision("10"))
-    store.reset(SOURCE, TRADES, None)
+    reset_mark(store, SOURCE, TRADES, None)
     assert marks.load(TRADES) == Progress(rows=10, bytes=100, batches=1, schema_version="v1", resets=1)
 
 
 def test_a_reset_to_another_type_is_refused_with_the_form(store: Store, marks: BoundMarks) -> None:
     with pytest.raises(StateError, match="an integer from -9223372036854775808"):
-        store.reset(SOURCE, TRADES, Mark("yesterday", ()))
+        reset_mark(store, SOURCE, TRADES, Mark("yesterday", ()))
     with pytest.raises(StateError, match="no such table"):
-        store.reset(SOURCE, ORDERS, None)
+        reset_mark(store, SOURCE, ORDERS, None)
 
 
 def test_a_wider_type_goes_on_from_the_mark(marks: BoundMarks) -> None:
@@ -193,7 +194,7 @@ def test_a_mark_of_other_columns_halts_the_table_until_a_resync(
     marks.commit(decision("1000"))
     with pytest.raises(StateError, match=r"cdc resync main\.trades"):
         marks.describe(changed)
-    store.reset(SOURCE, TRADES, None)
+    reset_mark(store, SOURCE, TRADES, None)
     marks.describe(changed)
     assert marks.load(TRADES).mark is None
 
@@ -205,7 +206,7 @@ def test_a_column_without_an_exact_order_is_refused_as_watermark(marks: BoundMar
 
 def test_marks_rebuilt_from_the_target_are_checked_when_the_table_is_set_up(store: Store) -> None:
     store.rebuild(SOURCE, {TRADES: Mark("41", ()), ORDERS: Mark("2024-01-01", ())})
-    marks = store.bind(SOURCE, FakeLease())
+    marks = bind(store, SOURCE, FakeLease())
     marks.describe(plan())
     assert marks.load(TRADES).mark == Mark("41", ())
     with pytest.raises(StateError, match="unknown columns"):
@@ -225,7 +226,7 @@ def test_another_connection_reads_during_a_commit(tmp_path: Path, store: Store, 
 
 
 def test_threads_commit_their_tables_side_by_side(store: Store) -> None:
-    marks = store.bind(SOURCE, FakeLease())
+    marks = bind(store, SOURCE, FakeLease())
     tables = [TableId("main", f"t{n}") for n in range(4)]
     errors: list[BaseException] = []
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cdc.watermark import BoundMarks, Lease, Store, open_store
+from cdc.state import Lease, Store, open_store
+from cdc.watermark import BoundMarks, bind
 from tests.support.clock import FakeClock
 from tests.support.stored import SOURCE, FakeLease, plan
 
@@ -31,6 +32,6 @@ def lease(tmp_path: Path) -> Iterator[Lease]:
 
 @pytest.fixture
 def marks(store: Store) -> BoundMarks:
-    marks = store.bind(SOURCE, FakeLease())
+    marks = bind(store, SOURCE, FakeLease())
     marks.describe(plan())
     return marks

@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from cdc.change import Mark, Position, TableId
+from cdc.state.database import Database
 from cdc.stored import SpoolChunk, Spooled, SpoolEntry
-from cdc.watermark.database import Database
 
 DIGEST_BYTES = 16
 

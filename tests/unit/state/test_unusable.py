@@ -10,7 +10,8 @@ import pytest
 
 from cdc.change import Mark
 from cdc.errors import Meaning, StateError
-from cdc.watermark import BoundMarks, Lease, Store, open_store, set_aside
+from cdc.state import Lease, Store, open_store, set_aside
+from cdc.watermark import BoundMarks, bind
 from tests.support.clock import FakeClock
 from tests.support.stored import SOURCE, TRADES, FakeLease, decision, failed_row, plan
 
@@ -18,22 +19,22 @@ from tests.support.stored import SOURCE, TRADES, FakeLease, decision, failed_row
 def test_a_full_disk_asks_for_a_retry_and_leaves_nothing_by_halves(store: Store, marks: BoundMarks) -> None:
     marks.commit(decision("1"))
     before = store.tables()
-    with store._database.transaction() as connection:
+    with store.database.transaction() as connection:
         ((pages,),) = connection.execute("PRAGMA page_count").fetchall()
-    store._database.query(f"PRAGMA max_page_count = {pages + 2}")
+    store.database.query(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StateError, match="the disk is full") as caught:
         marks.commit(decision("2", *(failed_row(str(n), payload=bytes(1000)) for n in range(100))))
     assert caught.value.meaning is Meaning.RETRY
     assert store.tables() == before
     assert store.failed() == []
-    store._database.query("PRAGMA max_page_count = 1073741823")
+    store.database.query("PRAGMA max_page_count = 1073741823")
     marks.commit(decision("2"))
 
 
 def test_a_store_that_another_program_keeps_locked_asks_for_a_retry(
     store: Store, marks: BoundMarks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store._database.query("PRAGMA busy_timeout = 1")
+    store.database.query("PRAGMA busy_timeout = 1")
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StateError, match="locked") as caught:
@@ -53,7 +54,7 @@ def test_a_missing_store_is_said_and_not_made(tmp_path: Path, mode: str) -> None
 @pytest.mark.parametrize("where", [0, 2 * 4096 + 8], ids=["header", "page"])
 def test_a_damaged_store_is_said_kept_aside_and_rebuilt(tmp_path: Path, where: int, clock: FakeClock) -> None:
     with open_store(tmp_path) as store:
-        marks = store.bind(SOURCE, FakeLease())
+        marks = bind(store, SOURCE, FakeLease())
         marks.describe(plan())
         marks.commit(decision("7"))
         path = store.path

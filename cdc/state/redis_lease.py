@@ -1,6 +1,6 @@
 """Who the one active replicator of a source is, among several hosts: a key in Redis with a time to live. [R8]
 
-It is held beside the lease of `cdc.watermark.lease`, not instead of it. The key is renewed three times within
+It is held beside the lease of `cdc.state.lease`, not instead of it. The key is renewed three times within
 its life; when its holder is gone it expires, and a standby takes it. With each taking goes a number that only
 grows, and outlives the key: what a holder writes to Redis is refused there once the number is another's.
 
@@ -29,7 +29,7 @@ from cdc.clock import Clock, SystemClock
 from cdc.config.redis import RedisOptions
 from cdc.errors import LeaseHeld, StateError
 from cdc.redis_client import away, connect
-from cdc.watermark.lease import STANDBY_SECONDS, Owner
+from cdc.state.lease import STANDBY_SECONDS, Owner
 
 RENEWALS = 3
 """Within the key's life: two may fail."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from cdc.closing import Closing
 from cdc.errors import Meaning, StateError
-from cdc.watermark import schema
+from cdc.state import schema
 
 
 class StoreDamaged(StateError):
