@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from cdc.change import FailedRow, Mark, Position, TableId
 
 StoredDigests = bytes
-"""Bytes that only the reader of a table reads; `Progress` has a field of the name of their type."""
+"""Bytes that only the reader of a table reads; `TableProgress` has a field of the name of their type."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TableProgress:
     """What the store knows of one table."""
 
     mark: Mark | None = None

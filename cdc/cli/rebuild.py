@@ -53,10 +53,12 @@ def _reached(target: ClickHouseTarget, plan: TablePlan, wall_seconds: float) -> 
     A row stamped further ahead than `wall_seconds` does not count: past it, correct rows would be skipped.
     """
     from cdc.source.table.marking import Marking
-    from cdc.target.schema import Kind
+    from cdc.target.schema import SchemaDifferenceKind
     from cdc.watermark import mark_type
 
-    if plan.completion is not None or any(each.kind is Kind.MISSING_TABLE for each in target.diff(plan)):
+    if plan.completion is not None or any(
+        each.kind is SchemaDifferenceKind.MISSING_TABLE for each in target.diff(plan)
+    ):
         return None
     value = target.maximum(plan, Marking(plan, 0.0).latest(wall_seconds))
     return None if value is None else Mark(mark_type(plan.watermark.type).canonical(value), ())

@@ -13,7 +13,7 @@ from cdc.comparison import Reconciler, Reconciliation, Sides
 from cdc.config import Settings
 from cdc.observe.observer import ReplicationObserver
 from cdc.replicator.breaker import BreakerState
-from cdc.replicator.limits import Limits
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.runner import Replicator
 from cdc.source import DuckDbSource
 from cdc.state import Store
@@ -38,7 +38,7 @@ class ReconcilerThread:
         marks: BoundMarks,
         observer: ReplicationObserver,
         replicator: Replicator,
-        limits: Limits,
+        limits: ReplicatorLimits,
         plans: Callable[[], Mapping[TableId, TablePlan]],
         stop: threading.Event,
     ) -> None:

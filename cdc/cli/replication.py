@@ -27,11 +27,11 @@ from cdc.observe.page import Page
 from cdc.observe.record import About, FailedCount
 from cdc.rate import Rate
 from cdc.replicator.breaker import Breaker
-from cdc.replicator.limits import Limits
+from cdc.replicator.disk_budget import DiskBudget
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Target
 from cdc.replicator.retry import Backoff
-from cdc.replicator.room import Room
 from cdc.replicator.runner import Replicator
 from cdc.source import CompletionRule, DuckDbSource
 from cdc.state import Lease, Leases, Store
@@ -101,12 +101,12 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         target: Target = clickhouse
         copied: Callable[[Batch], None] | None = None
         if (redis := settings.redis.options) is not None:
-            from cdc.cli.with_redis import mirrored
+            from cdc.cli.with_redis import copied_to_redis
 
-            target = mirror = mirrored(
+            target = copy = copied_to_redis(
                 target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number
             )
-            copied = mirror.offer
+            copied = copy.offer
         limits = _limits(settings, sent)
         replicator = Replicator(
             source,
@@ -120,7 +120,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             stop=stop,
             plan_again=lambda plan: plan_again(settings, source, plan),
             rules=CompletionRule,
-            room=Room(settings.spool.max_mb << 20) if settings.spool.enabled else None,
+            room=DiskBudget(settings.spool.max_mb << 20) if settings.spool.enabled else None,
             copied=copied,
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
@@ -284,9 +284,9 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def _limits(settings: Settings, sent: Rate) -> Limits:
+def _limits(settings: Settings, sent: Rate) -> ReplicatorLimits:
     limits = settings.limits
-    return Limits(
+    return ReplicatorLimits(
         SystemClock(),
         rows_per_second=limits.max_rows_per_second,
         sent=sent,

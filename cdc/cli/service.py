@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from cdc.service import Task, Unit
 
 
-class Kind(StrEnum):
+class ServiceKind(StrEnum):
     systemd = "systemd"
     windows = "windows"
     task = "task-scheduler"
 
 
-KindOption = Annotated[Kind, typer.Option("--kind", help="What runs services on this machine.")]
+KindOption = Annotated[ServiceKind, typer.Option("--kind", help="What runs services on this machine.")]
 NameOption = Annotated[str, typer.Option("--name", help="The service's name.")]
 UserOption = Annotated[str | None, typer.Option("--user", help="Run as this user.")]
 UpOption = Annotated[bool, typer.Option("--up", help="Run 'cdc up' instead of 'cdc supervise'.")]
@@ -35,7 +35,7 @@ WritableOption = Annotated[
     list[Path] | None, typer.Option("--writable", help="systemd: another directory that programs write.")
 ]
 ON_WINDOWS = os.name == "nt"
-DEFAULT_KIND = Kind.windows if ON_WINDOWS else Kind.systemd
+DEFAULT_KIND = ServiceKind.windows if ON_WINDOWS else ServiceKind.systemd
 
 
 def register(app: typer.Typer) -> None:
@@ -59,11 +59,11 @@ def print_service(
     from cdc.service import render_task, render_unit
 
     match kind:
-        case Kind.systemd:
+        case ServiceKind.systemd:
             typer.echo(render_unit(_unit(ctx, name, user, up, template, writable or [])), nl=False)
-        case Kind.task:
+        case ServiceKind.task:
             typer.echo(render_task(_task(ctx, user, up)).decode("utf-16"))
-        case Kind.windows:
+        case ServiceKind.windows:
             typer.echo(f"{sys.executable} -m cdc --config {_config(ctx)} service install --kind windows")
 
 
@@ -80,12 +80,12 @@ def install(
     from cdc.service import render_task, systemd
 
     match kind:
-        case Kind.systemd:
+        case ServiceKind.systemd:
             path = systemd.install(_unit(ctx, name, user, up, template, writable or []))
             typer.echo(f"{path}: installed")
-        case Kind.task:
+        case ServiceKind.task:
             _task_to_scheduler(name, render_task(_task(ctx, user, up)))
-        case Kind.windows:
+        case ServiceKind.windows:
             if not ON_WINDOWS:
                 raise _not_here("install", "a Windows service")
             from cdc.service import windows
@@ -100,12 +100,12 @@ def uninstall(kind: KindOption = DEFAULT_KIND, name: NameOption = "cdc") -> None
     from cdc.service import systemd
 
     match kind:
-        case Kind.systemd:
+        case ServiceKind.systemd:
             for path in systemd.uninstall(name):
                 typer.echo(f"{path}: removed")
-        case Kind.task:
+        case ServiceKind.task:
             _schtasks("/Delete", "/TN", name, "/F")
-        case Kind.windows:
+        case ServiceKind.windows:
             if not ON_WINDOWS:
                 raise _not_here("uninstall", "a Windows service")
             from cdc.service import windows

@@ -32,7 +32,7 @@ Process = Literal["running", "stopped", "dead", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StatusReport:
     """What is known: of the process, and of each table from the status file or else from the store."""
 
     process: Process
@@ -84,7 +84,7 @@ def status(
     raise typer.Exit(ExitCode.OK.value if report.well else ExitCode.FAILED.value)
 
 
-def look(settings: Settings) -> Report:
+def look(settings: Settings) -> StatusReport:
     """What the status file, the process table and the store say now.
 
     Raises:
@@ -92,7 +92,7 @@ def look(settings: Settings) -> Report:
     """
     found = read_status(settings.status_path)
     if found is None:
-        return Report("unknown", None, None, _stored(settings))
+        return StatusReport("unknown", None, None, _stored(settings))
     age = (datetime.now(UTC) - found.updated_at).total_seconds()
     process: Process = "running"
     if found.state == "stopped":
@@ -101,7 +101,7 @@ def look(settings: Settings) -> Report:
         process = "dead"
     elif age > STALE_SECONDS:
         process = "stale"
-    return Report(process, age, found, () if process == "running" else _stored(settings))
+    return StatusReport(process, age, found, () if process == "running" else _stored(settings))
 
 
 def _alive(found: Status) -> bool:
@@ -162,7 +162,7 @@ _PROCESS = {
 }
 
 
-def _drawn(report: Report) -> RenderableType:
+def _drawn(report: StatusReport) -> RenderableType:
     parts: list[RenderableType] = []
     status = report.status
     head = f"replicator  {_PROCESS[report.process]}"

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 from cdc.config import Settings
 from cdc.config.redis import RedisOptions
-from cdc.mirror import Mirror, MirroredTarget
 from cdc.observe.metrics import Metrics
 from cdc.observe.redis_events import RedisEvents
 from cdc.observe.status import Status
+from cdc.redis_copy import CopiedTarget, RedisCopy
 from cdc.replicator.ports import Target
 from cdc.state.redis_lease import RedisLease
 
@@ -23,7 +23,7 @@ def lease_of(settings: Settings, source: str) -> RedisLease | None:
     return RedisLease(options, source, seconds=settings.redis.lease_sec)
 
 
-def mirrored(
+def copied_to_redis(
     target: Target,
     settings: Settings,
     options: RedisOptions,
@@ -32,9 +32,9 @@ def mirrored(
     metrics: Metrics,
     stack: ExitStack,
     lease_number: int | None,
-) -> MirroredTarget:
+) -> CopiedTarget:
     """`target`, of which a copy is kept in Redis until `stack` ends, by the holder of `lease_number`."""
-    mirror = Mirror(
+    copy = RedisCopy(
         options,
         source,
         lambda: status().model_dump(mode="json"),
@@ -42,4 +42,4 @@ def mirrored(
         lease_number=lease_number,
         row_ttl_seconds=settings.redis.row_ttl_sec,
     )
-    return MirroredTarget(target, stack.enter_context(mirror).offer)
+    return CopiedTarget(target, stack.enter_context(copy).offer)

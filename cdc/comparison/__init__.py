@@ -6,7 +6,7 @@ It knows both sides by what they can be asked, never how rows got there; it prin
 from cdc.comparison.compare import Comparer, Differences, Digest, Overview, Span, again, merged, spans
 from cdc.comparison.cutting import boundaries_of, has_unique_key
 from cdc.comparison.digest import Hashes, RowHasher
-from cdc.comparison.reconciler import Reconciler, Report
+from cdc.comparison.reconciler import Reconciler, ReconciliationReport
 from cdc.comparison.reconciliation import Reconciled, Reconciliation, Sides
 from cdc.comparison.repair import Repaired, repair
 from cdc.comparison.values import formatter, texts
@@ -25,8 +25,8 @@ __all__ = [
     "Reconciled",
     "Reconciler",
     "Reconciliation",
+    "ReconciliationReport",
     "Repaired",
-    "Report",
     "RowHasher",
     "Sides",
     "Span",

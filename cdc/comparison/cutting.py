@@ -13,7 +13,7 @@ RANGE_ROWS = 100_000
 MOST_RANGES = 1000
 
 
-class Snapshot(Protocol):
+class ComparedSnapshot(Protocol):
     """What is asked of one state of the source."""
 
     def relation(self, table: TableId) -> str: ...
@@ -21,19 +21,19 @@ class Snapshot(Protocol):
     def single(self, sql: str) -> int: ...
 
 
-class Source(SourceRows, Protocol):
+class ComparedSource(SourceRows, Protocol):
     """What is asked of the source, beside its rows."""
 
     def position(self) -> Position: ...
 
     def tables(self) -> Sequence[TableSchema]: ...
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]: ...
+    def snapshot(self) -> AbstractContextManager[ComparedSnapshot]: ...
 
     def boundaries(self, plan: TablePlan, ranges: int) -> tuple[str, ...]: ...
 
 
-def boundaries_of(source: Source, plan: TablePlan, ranges: int | None = None) -> tuple[str, ...]:
+def boundaries_of(source: ComparedSource, plan: TablePlan, ranges: int | None = None) -> tuple[str, ...]:
     """The watermarks that cut the table into `ranges`; into one for `RANGE_ROWS` rows if not said.
 
     Raises:
@@ -49,7 +49,7 @@ def boundaries_of(source: Source, plan: TablePlan, ranges: int | None = None) ->
     return source.boundaries(plan, ranges)
 
 
-def has_unique_key(source: Source, plan: TablePlan) -> bool:
+def has_unique_key(source: ComparedSource, plan: TablePlan) -> bool:
     """Whether the source itself sees to it that a key has one row."""
     schema = next((each for each in source.tables() if each.table == plan.table), None)
     return schema is not None and bool(schema.primary_key) and set(schema.primary_key) <= set(plan.key)

@@ -33,7 +33,7 @@ Outcome = Literal["equal", "repaired", "different", "refused", "failed", "interr
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LoopState:
     """What a table's loop does just now."""
 
     running: bool
@@ -45,7 +45,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReconciliationReport:
     """A reconciliation is over."""
 
     table: TableId
@@ -88,7 +88,7 @@ class Events(Protocol):
 
     def reconciling(self, table: TableId, step: Step) -> None: ...
 
-    def reconciled(self, event: Report) -> None: ...
+    def reconciled(self, event: ReconciliationReport) -> None: ...
 
     def reconciler_failed(self, error: CdcError) -> None:
         """Breaks can be neither read nor remembered just now."""
@@ -118,7 +118,7 @@ class Reconciler:
         events: Events,
         *,
         plans: Callable[[], Mapping[TableId, TablePlan]],
-        standing: Callable[[TableId], Standing],
+        standing: Callable[[TableId], LoopState],
         reachable: Callable[[], bool],
         interval_seconds: float,
         lost: Callable[[LeaseHeld], None],
@@ -251,7 +251,7 @@ class Reconciler:
             outcome = "different" if result.left else "repaired" if sent else "equal"
         seconds = self._clock.monotonic() - began
         pause = self._pause(found.table, outcome, error, seconds)
-        self._events.reconciled(Report(found.table, outcome, result, seconds, pause, error))
+        self._events.reconciled(ReconciliationReport(found.table, outcome, result, seconds, pause, error))
         if outcome in ("equal", "repaired") and self._memory.mended(found):
             self._forget(found.table)
         else:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
 from cdc.comparison.compare import Comparer, Differences, Overview, Span, TargetRows
-from cdc.comparison.cutting import Source, boundaries_of, has_unique_key
+from cdc.comparison.cutting import ComparedSource, boundaries_of, has_unique_key
 from cdc.comparison.digest import Hashes, RowHasher
 from cdc.comparison.pacing import PacedSource, PacedTarget, Pacing
 from cdc.comparison.repair import Repaired, delete_gone, deliver_again
@@ -35,7 +35,7 @@ MOST_PASSES = 20
 _NOTHING: Hashes = np.zeros(0, np.uint64)
 
 
-class Target(TargetRows, Protocol):
+class ComparedTarget(TargetRows, Protocol):
     """What is asked of the target, beside its rows."""
 
     def maximum(self, plan: TablePlan, upto: str | None = None) -> str | None: ...
@@ -51,8 +51,8 @@ class Redelivers(Protocol):
 class Sides:
     """Both sides of every table, and the way from one to the other."""
 
-    source: Source
-    target: Target
+    source: ComparedSource
+    target: ComparedTarget
     redelivery: Callable[[TablePlan], AbstractContextManager[Redelivers]]
     kept_back: Callable[[TablePlan], Iterable[pa.RecordBatch]]
     """Gives rows that differ and that the replicator sees to itself: those set aside, and those that wait for

@@ -136,7 +136,7 @@ class RestartConfig(_Section):
         return self
 
 
-class LimitsConfig(_Section):
+class ProgramLimitsConfig(_Section):
     """What a program may use. [P4]"""
 
     cpu_cores: PositiveInt | None = None
@@ -205,7 +205,7 @@ class ProgramConfig(_Section):
     """From the stop signal to the kill."""
     health: HealthConfig = HealthConfig()
     restart: RestartConfig = RestartConfig()
-    limits: LimitsConfig = LimitsConfig()
+    limits: ProgramLimitsConfig = ProgramLimitsConfig()
     log: LogConfig = LogConfig()
     before_restart: FileCheckConfig | None = None
 

@@ -23,11 +23,11 @@ from cdc.alert import (
 )
 from cdc.change import TableId
 from cdc.clock import Clock
-from cdc.comparison.reconciler import Report
+from cdc.comparison.reconciler import ReconciliationReport
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError, Meaning, SourceError
 from cdc.observe.status import StandingAlert
-from cdc.replicator.admitted import Early
+from cdc.replicator.hold_decision import Early
 from cdc.replicator.ports import Delivered
 
 ATTEMPTS_COUNTED = 100
@@ -80,7 +80,7 @@ DISK_SPACE = AlertKind(
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TableCondition:
     """What is known of one table when it is looked at."""
 
     table: TableId
@@ -168,7 +168,7 @@ class Alarms:
             else f"Run {by_hand}, or set [sync] reconcile = true.",
         )
 
-    def not_reconciled(self, event: Report) -> None:
+    def not_reconciled(self, event: ReconciliationReport) -> None:
         table, error = event.table, event.error
         later = f"It is tried again in {event.next_seconds:.0f} s"
         if event.outcome == "refused" and error is not None:
@@ -195,7 +195,7 @@ class Alarms:
         often = before is not None and now - before < MENDED_SECONDS
         self.alerts.clear(TAIL_BROKEN, str(table), at_once=not often)
 
-    def look(self, tables: Iterable[Standing], breaker: str) -> None:
+    def look(self, tables: Iterable[TableCondition], breaker: str) -> None:
         """What no event tells; to be called about once a second."""
         if breaker == "closed":
             self.alerts.clear(TARGET_AWAY, "target", at_once=True)

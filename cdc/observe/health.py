@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from cdc.observe.record import TableRecord
+from cdc.observe.record import TableObservation
 from cdc.observe.status import LeftOutTable
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthReport:
     """Whether all is well, and if not, what is not: one line each."""
 
     problems: tuple[str, ...] = field(default=())
@@ -20,10 +20,10 @@ class Health:
         return not self.problems
 
 
-def live(tables: Collection[TableRecord], now: float, stalled_seconds: float) -> Health:
+def live(tables: Collection[TableObservation], now: float, stalled_seconds: float) -> HealthReport:
     """Every table was heard of within `stalled_seconds` before `now`, which is monotonic."""
     silent = [(table.name, now - table.heard_at) for table in tables]
-    return Health(
+    return HealthReport(
         tuple(
             f"{name}: nothing heard for {seconds:.0f} s"
             for name, seconds in silent
@@ -32,16 +32,18 @@ def live(tables: Collection[TableRecord], now: float, stalled_seconds: float) ->
     )
 
 
-def ready(state: str, tables: Collection[TableRecord], left_out: Collection[LeftOutTable]) -> Health:
+def ready(
+    state: str, tables: Collection[TableObservation], left_out: Collection[LeftOutTable]
+) -> HealthReport:
     """Every table is caught up and running, and none is left out that was asked for."""
     if state != "running":
-        return Health((f"the replicator is {state}",))
+        return HealthReport((f"the replicator is {state}",))
     if not tables:
-        return Health(("no table of the source can be replicated yet",))
+        return HealthReport(("no table of the source can be replicated yet",))
     missing = [f"{item.table}: {item.reason}" for item in left_out if item.listed]
     unwell = [
         f"{table.name}: {table.state}" + (f": {table.error}" if table.error else "")
         for table in tables
         if table.state != "running" or table.error
     ]
-    return Health((*missing, *unwell))
+    return HealthReport((*missing, *unwell))

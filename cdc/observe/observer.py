@@ -17,20 +17,20 @@ from cdc import __version__
 from cdc.alert import Alerts, Handler
 from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
-from cdc.comparison.reconciler import Standing as LoopStanding
+from cdc.comparison.reconciler import LoopState
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError
-from cdc.observe.alarms import Alarms, Standing
-from cdc.observe.health import Health, live, ready
+from cdc.observe.alarms import Alarms, TableCondition
+from cdc.observe.health import HealthReport, live, ready
 from cdc.observe.metrics import Metrics, set_or_absent
-from cdc.observe.record import About, FailedCount, TableRecord, as_number, utc
+from cdc.observe.record import About, FailedCount, TableObservation, as_number, utc
 from cdc.observe.status import LeftOutTable, Status
 from cdc.observe.status_file import StatusFile
 from cdc.observe.unseen import UnseenChanges
-from cdc.replicator.admitted import Early, Waiting
+from cdc.replicator.hold_decision import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Spooling
-from cdc.stored import Progress
+from cdc.stored import TableProgress
 
 
 class ReplicationObserver:
@@ -63,7 +63,7 @@ class ReplicationObserver:
         self._clock = clock or SystemClock()
         self._log = structlog.get_logger("cdc.replicator")
         self._lock = threading.Lock()
-        self._tables: dict[TableId, TableRecord] = {}
+        self._tables: dict[TableId, TableObservation] = {}
         self._left_out: tuple[LeftOutTable, ...] = ()
         self._state: Literal["starting", "running", "stopped"] = "starting"
         self._breaker: Callable[[], str] = lambda: "closed"
@@ -107,7 +107,7 @@ class ReplicationObserver:
         self,
         plans: Iterable[TablePlan],
         left_out: Iterable[LeftOut],
-        progress: Mapping[TableId, Progress],
+        progress: Mapping[TableId, TableProgress],
         breaker: Callable[[], str] | None = None,
         failed_rows: Callable[[], Mapping[TableId, FailedCount]] | None = None,
     ) -> None:
@@ -125,8 +125,8 @@ class ReplicationObserver:
         )
         with self._lock:
             for plan in plans:
-                known = progress.get(plan.table, Progress())
-                table = TableRecord(str(plan.table), plan.target, since=now, heard_at=heard_at)
+                known = progress.get(plan.table, TableProgress())
+                table = TableObservation(str(plan.table), plan.target, since=now, heard_at=heard_at)
                 table.failed_rows = known.failed_rows
                 table.watermark = None if known.mark is None else known.mark.watermark
                 self._tables[plan.table] = table
@@ -326,32 +326,34 @@ class ReplicationObserver:
         self._metrics.breaker(self._breaker())
         return self._metrics.render()
 
-    def live(self) -> Health:
+    def live(self) -> HealthReport:
         """Every table's loop turns: it was heard of within `stalled_seconds`."""
         with self._lock:
             return live(self._tables.values(), self._clock.monotonic(), self._stalled_seconds)
 
-    def ready(self) -> Health:
+    def ready(self) -> HealthReport:
         """Every table is caught up and running."""
         with self._lock:
             return ready(self._state, self._tables.values(), self._left_out)
 
-    def standing(self, id_: TableId) -> LoopStanding:
+    def standing(self, id_: TableId) -> LoopState:
         """What the table's loop does now."""
         with self._lock:
             table = self._record(id_)
             running = table.state == "running" and table.error is None
-            return LoopStanding(running, table.since, table.last_cycle_at)
+            return LoopState(running, table.since, table.last_cycle_at)
 
-    def _heard(self, id_: TableId, target: str = "") -> TableRecord:
+    def _heard(self, id_: TableId, target: str = "") -> TableObservation:
         table = self._record(id_, target)
         table.heard_at = self._clock.monotonic()
         return table
 
-    def _record(self, id_: TableId, target: str = "") -> TableRecord:
+    def _record(self, id_: TableId, target: str = "") -> TableObservation:
         table = self._tables.get(id_)
         if table is None:
-            table = self._tables[id_] = TableRecord(str(id_), target or id_.name, since=self._clock.wall())
+            table = self._tables[id_] = TableObservation(
+                str(id_), target or id_.name, since=self._clock.wall()
+            )
             table.heard_at = self._clock.monotonic()
         return table
 
@@ -376,7 +378,7 @@ class ReplicationObserver:
     def _look(self) -> bool:
         with self._lock:
             standing = [
-                Standing(id_, table.rows, table.failed_rows, table.most_attempts)
+                TableCondition(id_, table.rows, table.failed_rows, table.most_attempts)
                 for id_, table in self._tables.items()
             ]
             before = self._alarms.alerts.standing()

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from cdc.config import MetricsConfig
 from cdc.errors import ConfigError
-from cdc.observe.health import Health
+from cdc.observe.health import HealthReport
 from cdc.observe.metrics import CONTENT_TYPE
 from cdc.observe.status import Status
 
@@ -26,8 +26,8 @@ class Subject(Protocol):
     """What the page tells of."""
 
     def render_metrics(self) -> bytes: ...
-    def live(self) -> Health: ...
-    def ready(self) -> Health: ...
+    def live(self) -> HealthReport: ...
+    def ready(self) -> HealthReport: ...
     def status(self) -> Status: ...
 
 
@@ -129,7 +129,7 @@ def _handler(subject: Subject) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _health(health: Health) -> Answer:
+def _health(health: HealthReport) -> Answer:
     if health.ok:
         return HTTPStatus.OK, "text/plain; charset=utf-8", b"ok\n"
     return (

@@ -31,7 +31,7 @@ class FailedCount:
 
 
 @dataclass(slots=True)
-class TableRecord:
+class TableObservation:
     """What is known of one table; it changes, under its owner's lock. Times are wall clock seconds."""
 
     name: str

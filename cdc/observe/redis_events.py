@@ -11,7 +11,7 @@ from cdc.errors import CdcError
 
 
 class RedisEvents:
-    """The mirror's events. A trouble is logged once, and its end; the metrics count all of it."""
+    """The copy's events. A trouble is logged once, and its end; the metrics count all of it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """The metrics are made here: where there is no Redis, there are none of it."""

@@ -9,11 +9,11 @@ import structlog
 
 from cdc.change import TableId
 from cdc.clock import Clock
-from cdc.comparison.reconciler import Report, Step
+from cdc.comparison.reconciler import ReconciliationReport, Step
 from cdc.errors import CdcError
 from cdc.observe.alarms import Alarms
 from cdc.observe.metrics import Metrics
-from cdc.observe.record import TableRecord
+from cdc.observe.record import TableObservation
 from cdc.state import Break
 
 
@@ -27,7 +27,7 @@ class UnseenChanges:
     def __init__(
         self,
         lock: threading.Lock,
-        record: Callable[[TableId], TableRecord],
+        record: Callable[[TableId], TableObservation],
         alarms: Alarms,
         metrics: Metrics,
         clock: Clock,
@@ -84,7 +84,7 @@ class UnseenChanges:
             self._log.info("reconciling", table=str(table), step=step)
         self._changed()
 
-    def reconciled(self, event: Report) -> None:
+    def reconciled(self, event: ReconciliationReport) -> None:
         name, repaired = str(event.table), event.result.repaired
         metrics = self._metrics
         metrics.reconciliations.labels(name, event.outcome).inc()

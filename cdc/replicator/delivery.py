@@ -9,10 +9,10 @@ from __future__ import annotations
 from cdc.change import Batch, Encoded, FailedRow
 from cdc.errors import Meaning, Relief, TargetError
 from cdc.failed_row import failed_row
-from cdc.replicator.admitted import Admitted
-from cdc.replicator.around import Around
+from cdc.replicator.hold_decision import HoldDecision
 from cdc.replicator.ports import Delivered, TargetTable
 from cdc.replicator.pressure import Pressure
+from cdc.replicator.shared_context import SharedContext
 from cdc.stored import Decision
 
 LOOK_SECONDS = 1.0
@@ -36,7 +36,7 @@ class Delivery:
     def __init__(
         self,
         target: TargetTable,
-        around: Around,
+        shared: SharedContext,
         pressure: Pressure,
         *,
         schema_version: str,
@@ -44,9 +44,9 @@ class Delivery:
     ) -> None:
         """`failed_rows`: how many of the table are stored already."""
         self._target = target
-        self._around = around
+        self._shared = shared
         self._pressure = pressure
-        self.clock = around.clock
+        self.clock = shared.clock
         self._schema_version = schema_version
         self._abandoned = False
         self._sent_at = float("-inf")
@@ -66,7 +66,7 @@ class Delivery:
         batch: Batch,
         encoded: Encoded,
         encode_seconds: float,
-        admitted: Admitted | None = None,
+        admitted: HoldDecision | None = None,
         chunk: int | None = None,
     ) -> None:
         """Send the block, retrying as long as it takes, and commit what was decided.
@@ -87,9 +87,9 @@ class Delivery:
         failed = self._place(batch, encoded)
         acknowledged = self._sent_at = self.clock.monotonic()
         delivered = len(batch) - len(failed)
-        admitted = admitted or Admitted(batch)
+        admitted = admitted or HoldDecision(batch)
         failed += admitted.failed
-        self._around.marks.commit(
+        self._shared.marks.commit(
             Decision(
                 table=batch.plan.table,
                 mark=batch.mark,
@@ -104,10 +104,10 @@ class Delivery:
         )
         self.failed_rows += len(failed)
         if admitted.early is not None:
-            self._around.observer.delivered_early(batch.plan.table, admitted.early)
+            self._shared.observer.delivered_early(batch.plan.table, admitted.early)
         if admitted.waiting is not None:
-            self._around.observer.held(batch.plan.table, admitted.waiting)
-        self._around.observer.delivered(
+            self._shared.observer.held(batch.plan.table, admitted.waiting)
+        self._shared.observer.delivered(
             Delivered(
                 table=batch.plan.table,
                 target=batch.plan.target,
@@ -151,38 +151,38 @@ class Delivery:
         return encoded.rejected
 
     def _send(self, batch: Batch, encoded: Encoded) -> None:
-        around, attempt = self._around, 0
+        shared, attempt = self._shared, 0
         while True:
             self._await_permission(encoded)
-            around.marks.check_lease()
+            shared.marks.check_lease()
             began = self.clock.monotonic()
             try:
                 self._target.send(encoded)
             except TargetError as error:
                 if error.meaning is not Meaning.RETRY:
-                    around.breaker.succeeded()  # it answered
+                    shared.breaker.succeeded()  # it answered
                     self.failing_since = None
                     raise
-                around.breaker.failed()
+                shared.breaker.failed()
                 if self.failing_since is None:
                     self.failing_since = self.clock.monotonic()
                 attempt += 1
                 if error.relief is not None:
                     self._pressure.complain()
-                delay = around.backoff.delay(attempt, around.rng)
-                around.observer.retried(batch.plan.table, error, attempt, delay)
+                delay = shared.backoff.delay(attempt, shared.rng)
+                shared.observer.retried(batch.plan.table, error, attempt, delay)
                 self._wait_for_target(delay, error, began)
                 if _is_too_large(error) and attempt >= WHOLE_ATTEMPTS and len(batch) > 1:
                     raise
             else:
-                around.breaker.succeeded()
+                shared.breaker.succeeded()
                 self.failing_since = None
                 return
 
     def _await_permission(self, encoded: Encoded) -> None:
         """Wait for the limits and for the breaker."""
-        self._wait(self._around.limits.take(encoded.rows))
-        while (delay := self._around.breaker.delay()) > 0:
+        self._wait(self._shared.limits.take(encoded.rows))
+        while (delay := self._shared.breaker.delay()) > 0:
             self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
 
     def _wait_for_target(self, seconds: float, error: TargetError, began: float) -> None:
@@ -191,7 +191,7 @@ class Delivery:
 
         One that answers all the time has another trouble, which a ping does not show to be over.
         """
-        until, reach = self.clock.monotonic() + seconds, self._around.reach
+        until, reach = self.clock.monotonic() + seconds, self._shared.probe
         while (left := until - self.clock.monotonic()) > 0:
             if (
                 error.code is None
@@ -199,12 +199,12 @@ class Delivery:
                 and reach.answers()
                 and reach.silent_since(began)
             ):
-                self._around.breaker.half_open()
+                self._shared.breaker.half_open()
                 return
             self._wait(min(left, LOOK_SECONDS))
 
     def _wait(self, seconds: float) -> None:
-        if seconds > 0 and self.clock.wait(self._around.stop, seconds):
+        if seconds > 0 and self.clock.wait(self._shared.stop, seconds):
             raise Stopped
         if self._abandoned:
             raise Stopped

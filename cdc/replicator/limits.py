@@ -18,7 +18,7 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-class Limits:
+class ReplicatorLimits:
     """The limits of one replicator. Thread safe; 0 stands for no limit."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Limits:
         self._share: float | None = None
 
     def __repr__(self) -> str:
-        return f"Limits({self._rows}, {self._sent}, memory={self._memory_bytes})"
+        return f"ReplicatorLimits({self._rows}, {self._sent}, memory={self._memory_bytes})"
 
     def take(self, rows: int) -> float:
         """The seconds to wait before a block of so many rows is sent: also for bytes that were sent before,

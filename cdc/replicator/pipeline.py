@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from cdc.change import Batch, Encoded
-from cdc.replicator.admitted import Admitted
 from cdc.replicator.delivery import Delivery, Stopped
+from cdc.replicator.hold_decision import HoldDecision
 
 DEPTH = 1
 """Blocks that wait between encoding and sending. One is enough to keep the sender busy; with the one being
@@ -24,7 +24,7 @@ class InFlight:
 
     batch: Batch
     """As it was read,"""
-    admitted: Admitted
+    admitted: HoldDecision
     """and what of it is delivered."""
     encoded: Encoded
     encode_seconds: float
@@ -71,7 +71,7 @@ class Pipeline:
             self._changed.notify_all()
         self._thread.join()
 
-    def put(self, batch: Batch, admitted: Admitted | None = None) -> None:
+    def put(self, batch: Batch, admitted: HoldDecision | None = None) -> None:
         """Encode `batch`, or what is admitted of it, and hand it to the sending thread; waits while the queue
         is full."""
         self.start(batch, admitted)
@@ -81,14 +81,14 @@ class Pipeline:
     def start(
         self,
         batch: Batch,
-        admitted: Admitted | None = None,
+        admitted: HoldDecision | None = None,
         *,
         chunk: int | None = None,
         durable: bool = False,
     ) -> None:
         """As `put`, without a wait: the caller sees to it that there is room."""
         self._raise()
-        admitted = admitted or Admitted(batch)
+        admitted = admitted or HoldDecision(batch)
         encoded, seconds = self._delivery.encode(admitted.batch)
         self._add(InFlight(batch, admitted, encoded, seconds, chunk, durable))
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, Position, TableId, TablePlan, TableSchema
 from cdc.errors import CdcError
-from cdc.replicator.admitted import Early, Waiting
-from cdc.stored import Decision, Held, Progress, Spooled, SpoolEntry
+from cdc.replicator.hold_decision import Early, Waiting
+from cdc.stored import Decision, Held, Spooled, SpoolEntry, TableProgress
 
 
 class TableReader(Protocol):
@@ -34,17 +34,17 @@ class TableReader(Protocol):
         """Rows of the newest snapshot past `after`, for the status."""
         ...
 
-    def owed(self) -> bytes | None:
+    def digests_before_send(self) -> bytes | None:
         """Digests to be stored before the batch handed out last is sent; None: there are none."""
         ...
 
-    def learnt(self) -> bytes | None:
+    def digests_after_acknowledgement(self) -> bytes | None:
         """Digests to be stored now that everything handed out is acknowledged; None: nothing is new."""
         ...
 
     @property
     def learning(self) -> bool:
-        """`learnt` is to be called again soon, also if nothing is committed."""
+        """`digests_after_acknowledgement` is to be called again soon, also if nothing is committed."""
         ...
 
     def close(self) -> None: ...
@@ -155,7 +155,7 @@ class Marks(Protocol):
         """
         ...
 
-    def load(self, table: TableId) -> Progress: ...
+    def load(self, table: TableId) -> TableProgress: ...
 
     def held(self, table: TableId) -> Held:
         """The rows that wait for their group to be complete."""

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from cdc.change import Batch, TablePlan, schema_version
-from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery
 from cdc.replicator.pressure import Pressure
+from cdc.replicator.shared_context import SharedContext
 from cdc.stored import Decision
 
 
@@ -20,15 +20,15 @@ class Redelivery:
     Limits, breaker, retries and the check of the lease are those of every delivery.
     """
 
-    def __init__(self, plan: TablePlan, around: Around) -> None:
+    def __init__(self, plan: TablePlan, shared: SharedContext) -> None:
         """Raises:
         TargetError: the table in the target is not as the plan needs it.
         """
-        self._around = around
+        self._shared = shared
         self._version = schema_version(plan)
         # A generation of its own: the server may remember these very rows from their first delivery.
-        self._target = around.target.open(plan, uuid.uuid4().int >> 65)
-        self._delivery = Delivery(self._target, around, Pressure(around.clock), schema_version=self._version)
+        self._target = shared.target.open(plan, uuid.uuid4().int >> 65)
+        self._delivery = Delivery(self._target, shared, Pressure(shared.clock), schema_version=self._version)
 
     def __enter__(self) -> Self:
         return self
@@ -49,5 +49,5 @@ class Redelivery:
         """
         failed = self._delivery.place(replace(batch, mark=None))
         if failed:
-            self._around.marks.commit(Decision(batch.plan.table, None, 0, 0, None, self._version, failed))
+            self._shared.marks.commit(Decision(batch.plan.table, None, 0, 0, None, self._version, failed))
         return len(failed)

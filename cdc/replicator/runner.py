@@ -9,17 +9,17 @@ from collections.abc import Callable
 from cdc.change import Batch, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import CdcError, LeaseHeld
-from cdc.replicator.admitted import Rules
-from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker
-from cdc.replicator.limits import Limits
+from cdc.replicator.disk_budget import DiskBudget
+from cdc.replicator.hold_decision import GroupRules
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Marks, Observer, Source, Target
-from cdc.replicator.reach import Reach
 from cdc.replicator.redelivery import Redelivery
 from cdc.replicator.retry import Backoff
-from cdc.replicator.room import Room
+from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.table import TableLoop
+from cdc.replicator.target_probe import TargetProbe
 
 STOP_SECONDS = 0.8
 """How long the tables may finish the block in flight once a stop was asked for. What is not finished then is
@@ -52,19 +52,19 @@ class Replicator:
         pace: Pace | None = None,
         backoff: Backoff | None = None,
         breaker: Breaker | None = None,
-        limits: Limits | None = None,
+        limits: ReplicatorLimits | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         stop: threading.Event | None = None,
         plan_again: Callable[[TablePlan], TablePlan] | None = None,
-        rules: Rules | None = None,
-        room: Room | None = None,
+        rules: GroupRules | None = None,
+        room: DiskBudget | None = None,
         copied: Callable[[Batch], None] | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.breaker = breaker or Breaker(clock)
         self.error: LeaseHeld | None = None
-        self._around = Around(
+        self._shared = SharedContext(
             source=source,
             target=target,
             marks=marks,
@@ -72,8 +72,8 @@ class Replicator:
             pace=pace or Pace(),
             backoff=backoff or Backoff(),
             breaker=self.breaker,
-            reach=Reach(target, clock),
-            limits=limits or Limits(clock),
+            probe=TargetProbe(target, clock),
+            limits=limits or ReplicatorLimits(clock),
             clock=clock,
             stop=stop or threading.Event(),
             rng=rng or random.Random(),
@@ -87,7 +87,7 @@ class Replicator:
 
     def add(self, plan: TablePlan) -> TableLoop:
         """Replicate one more table from now on."""
-        loop = TableLoop(plan, self._around, lost=self.lost)
+        loop = TableLoop(plan, self._shared, lost=self.lost)
         self._loops[plan.table] = loop
         if not self._threads:
             self._start(self._watch, "limits")
@@ -100,8 +100,8 @@ class Replicator:
 
     def stop(self) -> None:
         """Ask every table to stop; returns at once. Safe from any thread."""
-        self._around.stop.set()
-        self._around.source.wake()
+        self._shared.stop.set()
+        self._shared.source.wake()
 
     def lost(self, error: LeaseHeld) -> None:
         """Another replicator has taken over: end, and let `error` say so."""
@@ -114,7 +114,7 @@ class Replicator:
         Raises:
             TargetError: the table in the target is not as the plan needs it.
         """
-        return Redelivery(plan, self._around)
+        return Redelivery(plan, self._shared)
 
     def join(self, seconds: float = STOP_SECONDS) -> bool:
         """Wait until every table has stopped; what has not after `seconds` cannot send any more.
@@ -122,12 +122,12 @@ class Replicator:
         Returns:
             False when a thread still did not end: source and target must not be closed under it.
         """
-        clock = self._around.clock
+        clock = self._shared.clock
         deadline = clock.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - clock.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            self._around.target.close()
+            self._shared.target.close()
             deadline = clock.monotonic() + END_SECONDS
             for thread in self._threads:
                 thread.join(max(0.0, deadline - clock.monotonic()))
@@ -140,20 +140,20 @@ class Replicator:
 
     def _watch(self) -> None:
         """Look at memory and target now and then, and tell of them; see that this is still the replicator."""
-        around, looks = self._around, 0
+        shared, looks = self._shared, 0
         round_trip: float | None = None
-        while not around.stop.is_set():
+        while not shared.stop.is_set():
             if looks % LOOKS_PER_PING == 0:
-                round_trip = around.reach.round_trip()
+                round_trip = shared.probe.round_trip()
                 if round_trip is not None and round_trip > SLOW_SECONDS:
                     for loop in list(self._loops.values()):
                         loop.pressure.complain()
-            around.observer.measured(round_trip, around.limits.look())
+            shared.observer.measured(round_trip, shared.limits.look())
             looks += 1
             try:
-                around.marks.check_lease()
+                shared.marks.check_lease()
             except LeaseHeld as error:  # also while there is nothing to insert
                 self.lost(error)
             except CdcError:  # a store that cannot be read halts the tables
                 pass
-            around.clock.wait(around.stop, LOOK_SECONDS)
+            shared.clock.wait(shared.stop, LOOK_SECONDS)

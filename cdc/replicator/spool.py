@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, schema_version
 from cdc.clock import Clock
 from cdc.errors import Meaning, StateError
+from cdc.replicator.disk_budget import DiskBudget
 from cdc.replicator.packed import pack, together, unpack
 from cdc.replicator.pipeline import InFlight
 from cdc.replicator.ports import Marks, Observer, Spooling
-from cdc.replicator.room import Room
 from cdc.stored import SpoolChunk, SpoolEntry
 
 GATHER_ROWS = 1000
@@ -47,7 +47,7 @@ class Spool:
         plan: TablePlan,
         marks: Marks,
         observer: Observer,
-        room: Room | None,
+        room: DiskBudget | None,
         limits: BatchLimits,
         clock: Clock,
     ) -> None:

@@ -12,18 +12,18 @@ from functools import partial
 
 from cdc.change import TablePlan, schema_version
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
-from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery, Stopped
+from cdc.replicator.delivery_route import LOOK_SECONDS, DeliveryRoute
+from cdc.replicator.earlier_schema_spool import deliver_spool_of_earlier_schema
 from cdc.replicator.failed import retry_due
-from cdc.replicator.hold import Hold
-from cdc.replicator.late import LateTable
-from cdc.replicator.older import deliver_older
-from cdc.replicator.outlet import LOOK_SECONDS, Outlet
+from cdc.replicator.group_hold import GroupHold
+from cdc.replicator.lazy_table import LazyTable
 from cdc.replicator.pipeline import Pipeline
 from cdc.replicator.ports import TableReader, TargetTable
 from cdc.replicator.pressure import Pressure
+from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.spool import Spool
-from cdc.stored import Progress
+from cdc.stored import TableProgress
 
 LEARNING_SECONDS = 0.5
 """The longest wait for a change while the reader has more to learn of what is delivered."""
@@ -50,18 +50,18 @@ class TableState(Enum):
 class TableLoop:
     """Replicates one table until told to stop. `run` belongs to one thread."""
 
-    def __init__(self, plan: TablePlan, around: Around, *, lost: Callable[[LeaseHeld], None]) -> None:
+    def __init__(self, plan: TablePlan, shared: SharedContext, *, lost: Callable[[LeaseHeld], None]) -> None:
         """`lost` is told when another replicator has taken over: then this one must end."""
         self._plan = plan
-        self._around = around
-        self._source = around.source
-        self._marks = around.marks
-        self._observer = around.observer
-        self._pace = around.pace
-        self._clock = around.clock
-        self._stop = around.stop
+        self._shared = shared
+        self._source = shared.source
+        self._marks = shared.marks
+        self._observer = shared.observer
+        self._pace = shared.pace
+        self._clock = shared.clock
+        self._stop = shared.stop
         self._lost = lost
-        self.pressure = Pressure(around.clock)
+        self.pressure = Pressure(shared.clock)
         self._new_plan: TablePlan | None = None
         self._setups_failed = 0
         self.state = TableState.SETUP
@@ -92,13 +92,15 @@ class TableLoop:
         self._enter(TableState.SETUP)
         if self._new_plan is not None:
             self._plan, self._new_plan = self._new_plan, None
-        elif self._around.plan_again is not None and self._setups_failed:
-            self._plan = self._around.plan_again(self._plan)
+        elif self._shared.plan_again is not None and self._setups_failed:
+            self._plan = self._shared.plan_again(self._plan)
         self._marks.describe(self._plan)
         version, spool = schema_version(self._plan), self._spool()
         if spool.older():
             try:
-                deliver_older(spool, self._around, self.pressure, self._marks.load(self._plan.table).resets)
+                deliver_spool_of_earlier_schema(
+                    spool, self._shared, self.pressure, self._marks.load(self._plan.table).resets
+                )
             finally:
                 spool.close()
             spool = self._spool()
@@ -116,28 +118,28 @@ class TableLoop:
             spool.close()
 
     def _spool(self) -> Spool:
-        around = self._around
-        return Spool(self._plan, self._marks, self._observer, around.room, self._pace.limits, self._clock)
+        shared = self._shared
+        return Spool(self._plan, self._marks, self._observer, shared.room, self._pace.limits, self._clock)
 
-    def _target(self, spool: Spool, progress: Progress, *, altered: bool) -> LateTable:
+    def _target(self, spool: Spool, progress: TableProgress, *, altered: bool) -> LazyTable:
         """The table in the target; one of which rows were delivered before may be opened when it is back."""
 
         def open_table() -> TargetTable:
-            return self._around.target.open(self._plan, progress.resets + altered)
+            return self._shared.target.open(self._plan, progress.resets + altered)
 
         try:
-            return LateTable(open_table, open_table())
+            return LazyTable(open_table, open_table())
         except TargetError as error:
             known = progress.mark is not None and not altered
             if error.meaning is not Meaning.RETRY or not (spool.enabled and known):
                 raise
-            return LateTable(open_table, error=error)
+            return LazyTable(open_table, error=error)
 
-    def _deliver(self, target: LateTable, spool: Spool, progress: Progress, first: TableState) -> None:
+    def _deliver(self, target: LazyTable, spool: Spool, progress: TableProgress, first: TableState) -> None:
         """Follow the table from where it is delivered to, or from the end of its spool."""
         delivery = Delivery(
             target,
-            self._around,
+            self._shared,
             self.pressure,
             schema_version=schema_version(self._plan),
             failed_rows=progress.failed_rows,
@@ -148,41 +150,48 @@ class TableLoop:
         try:
             with (
                 Pipeline(delivery, str(self._plan.table)) as pipeline,
-                Outlet(self._plan, self._around, reader, pipeline, delivery, hold, spool, target) as outlet,
+                DeliveryRoute(
+                    self._plan, self._shared, reader, pipeline, delivery, hold, spool, target
+                ) as route,
             ):
-                outlet.mark = spool.mark or progress.mark
+                route.mark = spool.mark or progress.mark
                 self._enter(first)
                 if target.error is not None:  # after the state, so that it is still shown
                     self._observer.retried(self._plan.table, target.error, 1, 0.0)
-                self._follow(reader, outlet, pipeline, delivery, hold)
+                self._follow(reader, route, pipeline, delivery, hold)
         finally:
             hold.close()
             reader.close()
             target.close()
 
-    def _hold(self) -> Hold:
-        completion, rules = self._plan.completion, self._around.rules
+    def _hold(self) -> GroupHold:
+        completion, rules = self._plan.completion, self._shared.rules
         rule = None if completion is None or rules is None else rules(self._plan, completion)
         held = self._marks.held(self._plan.table)
-        hold = Hold(self._plan, schema_version(self._plan), rule, held, self._clock)
+        hold = GroupHold(self._plan, schema_version(self._plan), rule, held, self._clock)
         if hold.waiting.rows or completion is not None:
             self._observer.held(self._plan.table, hold.waiting)
         return hold
 
     def _follow(
-        self, reader: TableReader, outlet: Outlet, pipeline: Pipeline, delivery: Delivery, hold: Hold
+        self,
+        reader: TableReader,
+        route: DeliveryRoute,
+        pipeline: Pipeline,
+        delivery: Delivery,
+        hold: GroupHold,
     ) -> None:
         retry_at, hastened = self._clock.monotonic(), False
         position, read_to = self._source.position(), None
         while not self._stop.is_set() and self._new_plan is None:
             started, cpu = self._clock.monotonic(), self._cpu(pipeline)
             # The position is from before the read: a change during it ends the wait below.
-            if position != read_to or not outlet.busy:
-                self._read(reader, outlet)
+            if position != read_to or not route.busy:
+                self._read(reader, route)
                 read_to = position
-            if not outlet.busy:
+            if not route.busy:
                 if (due := hold.due()) is not None:
-                    outlet.emit(due)
+                    route.emit(due)
                 self._setups_failed = 0
                 self._enter(TableState.RUNNING)
                 self._observer.cycle(self._plan.table, 0)
@@ -192,30 +201,30 @@ class TableLoop:
                     retry_at = started
                 hastened = many
                 if started >= retry_at:
-                    outlet.run(partial(self._retry, delivery))
+                    route.run(partial(self._retry, delivery))
                     retry_at = started + self._pace.retry_failed_seconds
-            self._pause(outlet, started, self._cpu(pipeline) - cpu)
-            if outlet.busy:
-                outlet.tend(0.0)
-                position = self._source.wait(position, AWAY_SECONDS if outlet.away else 0.0)
+            self._pause(route, started, self._cpu(pipeline) - cpu)
+            if route.busy:
+                route.tend(0.0)
+                position = self._source.wait(position, AWAY_SECONDS if route.away else 0.0)
                 continue
             longest = min(self._pace.idle_seconds, self._pace.retry_failed_seconds, hold.due_in())
             if reader.learning:
                 longest = min(longest, LEARNING_SECONDS)
             position = self._source.wait(position, longest)
 
-    def _read(self, reader: TableReader, outlet: Outlet) -> None:
+    def _read(self, reader: TableReader, route: DeliveryRoute) -> None:
         """Have everything delivered or made durable that can be read now."""
-        for batch in reader.read(outlet.mark, self._pace.limits):
+        for batch in reader.read(route.mark, self._pace.limits):
             if self._stop.is_set():
                 raise Stopped
-            if self._around.limits.crowded:
-                outlet.settle()
+            if self._shared.limits.crowded:
+                route.settle()
                 self._rest(CROWDED_SECONDS)
-            self._remember(reader.owed(), outlet)
-            outlet.take(batch)
-        outlet.settle()
-        self._remember(reader.learnt(), outlet)
+            self._remember(reader.digests_before_send(), route)
+            route.take(batch)
+        route.settle()
+        self._remember(reader.digests_after_acknowledgement(), route)
 
     def _cpu(self, pipeline: Pipeline) -> float:
         """The processor time of both threads of this table, in seconds: for differences.
@@ -224,13 +233,13 @@ class TableLoop:
         """
         return self._clock.thread_cpu() + pipeline.sending_cpu_seconds
 
-    def _pause(self, outlet: Outlet, started: float, cpu_seconds: float) -> None:
+    def _pause(self, route: DeliveryRoute, started: float, cpu_seconds: float) -> None:
         """Let the time between two reads pass; what is spooled is delivered meanwhile."""
         gap = self._pace.gap_seconds
-        if not outlet.away:
+        if not route.away:
             gap = self.pressure.gap(self._pace.gap(cpu_seconds, self._clock.monotonic() - started))
-        while outlet.busy and (left := started + gap - self._clock.monotonic()) > 0:
-            outlet.tend(min(left, LOOK_SECONDS))
+        while route.busy and (left := started + gap - self._clock.monotonic()) > 0:
+            route.tend(min(left, LOOK_SECONDS))
             if self._stop.is_set():
                 raise Stopped
         self._rest(started + gap - self._clock.monotonic())
@@ -238,16 +247,16 @@ class TableLoop:
     def _retry(self, delivery: Delivery) -> None:
         delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
 
-    def _remember(self, digests: bytes | None, outlet: Outlet) -> None:
+    def _remember(self, digests: bytes | None, route: DeliveryRoute) -> None:
         if digests is not None:
-            outlet.flush()  # they say that these rows are in the target, or will be
+            route.flush()  # they say that these rows are in the target, or will be
             self._marks.remember(self._plan.table, digests)
 
     def _halt(self, error: CdcError) -> None:
         """Show why the table halted, and rest before it is set up again."""
         self._setups_failed += 1
         if error.meaning is Meaning.RETRY:
-            delay = self._around.backoff.delay(self._setups_failed, self._around.rng)
+            delay = self._shared.backoff.delay(self._setups_failed, self._shared.rng)
             self._enter(TableState.PAUSED, error)
             self._observer.retried(self._plan.table, error, self._setups_failed, delay)
         else:
@@ -262,7 +271,7 @@ class TableLoop:
         while (left := until - self._clock.monotonic()) > 0:
             if self._clock.wait(self._stop, min(left, BACK_SECONDS)):
                 return
-            if silent and self._around.reach.answers():
+            if silent and self._shared.probe.answers():
                 return
 
     def _rest(self, seconds: float) -> None:

@@ -13,8 +13,8 @@ from cdc.config.programs import (
     FileCheckConfig,
     HealthConfig,
     HttpCheck,
-    LimitsConfig,
     ProgramConfig,
+    ProgramLimitsConfig,
 )
 from cdc.errors import ConfigError
 from cdc.observe.log import logging_to
@@ -75,7 +75,7 @@ def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
     updates: dict[str, object] = {}
     database = settings.database.path.absolute()
     if "limits" not in said:
-        updates["limits"] = LimitsConfig(
+        updates["limits"] = ProgramLimitsConfig(
             cpu_cores=WRITER_CORES, memory_mb=WRITER_MEMORY_MB, disk_paths=(database.parent,)
         )
     if "before_restart" not in said:

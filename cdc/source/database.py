@@ -14,7 +14,7 @@ from cdc.closing import Closing
 from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.file.calls import Calls
 from cdc.source.file.pin import Pinner
-from cdc.source.file.session import SMALL_STATEMENTS, Limits, Session
+from cdc.source.file.session import SMALL_STATEMENTS, Session, SessionLimits
 from cdc.source.file.snapshot import Snapshot, Snapshots
 from cdc.source.file.watch import Watch
 from cdc.source.table.ranges import plan_boundaries, read_range
@@ -222,16 +222,16 @@ class CountedReader:
         with self._calls.call():
             return self._reader.rows_behind(after)
 
-    def owed(self) -> bytes | None:
-        """See `TailingReader.owed`; of snapshots alone nothing is known."""
-        return self._reader.owed() if isinstance(self._reader, TailingReader) else None
+    def digests_before_send(self) -> bytes | None:
+        """See `TailingReader.digests_before_send`; of snapshots alone nothing is known."""
+        return self._reader.digests_before_send() if isinstance(self._reader, TailingReader) else None
 
-    def learnt(self) -> bytes | None:
-        """See `TailingReader.learnt`."""
+    def digests_after_acknowledgement(self) -> bytes | None:
+        """See `TailingReader.digests_after_acknowledgement`."""
         if not isinstance(self._reader, TailingReader):
             return None
         with self._calls.call():
-            return self._reader.learnt()
+            return self._reader.digests_after_acknowledgement()
 
     @property
     def learning(self) -> bool:
@@ -276,10 +276,10 @@ def open_source(
     """
     clock = clock or SystemClock()
     pinner = Pinner(Path(path), clock)
-    session = Session(Limits(memory_limit_mb, threads), encryption_key)
+    session = Session(SessionLimits(memory_limit_mb, threads), encryption_key)
     # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
     tail_session = Session(
-        Limits(max(memory_limit_mb // 2, _LEAST_MB), threads=1, optimizers=SMALL_STATEMENTS),
+        SessionLimits(max(memory_limit_mb // 2, _LEAST_MB), threads=1, optimizers=SMALL_STATEMENTS),
         encryption_key,
         session.calls,
     )

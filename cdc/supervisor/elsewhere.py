@@ -45,13 +45,13 @@ def allowed_cores() -> set[int]:
     return set(range(psutil.cpu_count() or 1))
 
 
-class ControlGroup:
+class NoControlGroup:
     """Control groups are Linux's."""
 
     path: Path
 
     @classmethod
-    def create(cls, name: str, memory_max: int) -> ControlGroup:
+    def create(cls, name: str, memory_max: int) -> NoControlGroup:
         """Refused.
 
         Raises:

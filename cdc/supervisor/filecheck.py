@@ -12,12 +12,12 @@ from pathlib import Path
 
 from cdc.config.programs import FileCheckConfig
 from cdc.supervisor import command
-from cdc.supervisor.machine import Verdict
+from cdc.supervisor.machine import FileVerdict
 
 
 def check_files(
     config: FileCheckConfig, config_path: Path | None, environment: Mapping[str, str], wall: float
-) -> tuple[Verdict, str]:
+) -> tuple[FileVerdict, str]:
     """Run the check; set damaged files aside and restore them, as far as configured.
 
     `wall` names the files set aside. Returns the verdict and, for a person, what was found and done.
@@ -25,24 +25,24 @@ def check_files(
     arguments = command.expand(config.command, config_path)
     done = command.run(arguments, config.timeout_sec, environment=environment)
     if done.code == 0:
-        return Verdict.SOUND, done.output
+        return FileVerdict.SOUND, done.output
     if done.code not in config.corrupt_exit_codes:
         ending = done.output if done.code is None else f"exit code {done.code}: {done.output}"
-        return Verdict.UNKNOWN, f"its files could not be checked: {ending}"
+        return FileVerdict.UNKNOWN, f"its files could not be checked: {ending}"
     try:
         aside = set_aside(config.set_aside, wall)
     except OSError as error:
         problem = f"{error.filename} could not be set aside: {error.strerror}"
-        return Verdict.CORRUPT, f"its files are damaged ({done.output}), and {problem}"
+        return FileVerdict.CORRUPT, f"its files are damaged ({done.output}), and {problem}"
     kept = f"set aside as {', '.join(map(str, aside))}" if aside else "left in place"
     found = f"its files are damaged ({done.output}), and {kept}"
     if config.restore is None:
-        return Verdict.CORRUPT, found
+        return FileVerdict.CORRUPT, found
     arguments = command.expand(config.restore.command, config_path)
     restored = command.run(arguments, config.restore.timeout_sec, environment=environment)
     if restored.code == 0:
-        return Verdict.RESTORED, f"{found}; a backup was restored: {restored.output}"
-    return Verdict.CORRUPT, f"{found}; the restore failed: {restored.output}"
+        return FileVerdict.RESTORED, f"{found}; a backup was restored: {restored.output}"
+    return FileVerdict.CORRUPT, f"{found}; the restore failed: {restored.output}"
 
 
 def set_aside(paths: Sequence[Path], wall: float) -> list[Path]:

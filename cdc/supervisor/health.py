@@ -80,7 +80,7 @@ class BoundedCheck:
         return None if running.problem is None else f"{self.name}: {running.problem}"
 
 
-class Health:
+class ProgramHealth:
     """The health of one start of a program: a round of all checks every `interval_sec`.
 
     Args:
@@ -149,7 +149,7 @@ def probe_of(
             left = None if adopted else _stamp(check.path)
             return lambda: heartbeat(check, clock.wall(), left)
         case ProgressCheck():
-            return Progress(check, clock)
+            return ProgressWatch(check, clock)
         case TcpCheck():
             return lambda: tcp(check)
         case HttpCheck():
@@ -177,7 +177,7 @@ def heartbeat(check: HeartbeatCheck, now: float, left: Stamp | None = None) -> s
     return f"{check.path} is {age:.1f} s old" if age > check.max_age_sec else None
 
 
-class Progress:
+class ProgressWatch:
     """At least one of the files changed lately: since the last look, whatever their times say."""
 
     def __init__(self, check: ProgressCheck, clock: Clock) -> None:

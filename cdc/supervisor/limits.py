@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from cdc.config.programs import LimitsConfig
+from cdc.config.programs import ProgramLimitsConfig
 from cdc.supervisor.process import SpawnError, Tree
 
 if sys.platform == "linux":
@@ -30,7 +30,7 @@ class Ceiling:
         SpawnError: the configuration insists on a control group and none may be made.
     """
 
-    def __init__(self, name: str, config: LimitsConfig) -> None:
+    def __init__(self, name: str, config: ProgramLimitsConfig) -> None:
         self._bytes = int((config.memory_mb or 0) * MIB * config.memory_hard_factor)
         self._address_space = bool(self._bytes) and config.memory_ceiling == "rlimit"
         self._group: kernel.ControlGroup | None = None
@@ -71,7 +71,7 @@ class Ceiling:
         return self._kills > before
 
 
-def apply_share(tree: Tree, config: LimitsConfig) -> None:
+def apply_share(tree: Tree, config: ProgramLimitsConfig) -> None:
     """Pin the program to its cores and set its priority.
 
     Raises:
@@ -85,14 +85,14 @@ def apply_share(tree: Tree, config: LimitsConfig) -> None:
         psutil.Process(tree.identity.pid).nice(config.nice)
 
 
-def memory_breach(used: int, config: LimitsConfig) -> str | None:
+def memory_breach(used: int, config: ProgramLimitsConfig) -> str | None:
     """How far `used` resident bytes are above the limit; None: they are not."""
     if config.memory_mb is None or used <= config.memory_mb * MIB:
         return None
     return f"it uses {used / MIB:.0f} MB of memory, above its limit of {config.memory_mb} MB"
 
 
-def short_of_space(path: Path, config: LimitsConfig) -> str | None:
+def short_of_space(path: Path, config: ProgramLimitsConfig) -> str | None:
     """How little space is free where `path` is or will be; None: enough, or no such place."""
     place = next((place for place in (path, *path.parents) if place.exists()), None)
     if place is None:

@@ -45,7 +45,7 @@ class Clear:
 Actions = tuple[Do | Raise | Clear, ...]
 
 
-class Verdict(Enum):
+class FileVerdict(Enum):
     """What the check of a crashed program's files came to."""
 
     SOUND = "sound"
@@ -154,16 +154,16 @@ class Machine:
             return (Do.CHECK_FILE,)
         return (Do.SPAWN,)
 
-    def checked(self, now: float, verdict: Verdict, detail: str) -> Actions:
+    def checked(self, now: float, verdict: FileVerdict, detail: str) -> Actions:
         """Its files were checked."""
         self.unclean = False
         if self.state is not State.CHECKING:
             return ()
-        if verdict is Verdict.SOUND:
+        if verdict is FileVerdict.SOUND:
             return (Do.SPAWN,)
-        if verdict is Verdict.RESTORED:
+        if verdict is FileVerdict.RESTORED:
             return (Raise(conditions.FILE_RESTORED, detail), Do.SPAWN)
-        self.held = verdict is Verdict.CORRUPT
+        self.held = verdict is FileVerdict.CORRUPT
         self._move(State.FATAL, now, detail)
         kind = conditions.FILE_CORRUPT if self.held else conditions.FILE_UNCHECKED
         return (Raise(kind, detail),)

@@ -16,10 +16,10 @@ from cdc.clock import Clock
 from cdc.config.programs import ProgramConfig
 from cdc.errors import CdcError, StateError
 from cdc.supervisor import command, conditions, filecheck, process
-from cdc.supervisor.health import Health
+from cdc.supervisor.health import ProgramHealth
 from cdc.supervisor.limits import Ceiling, apply_share, memory_breach, short_of_space
 from cdc.supervisor.logs import RotatedLog
-from cdc.supervisor.machine import Actions, Clear, Do, Machine, Raise, Verdict
+from cdc.supervisor.machine import Actions, Clear, Do, FileVerdict, Machine, Raise
 from cdc.supervisor.process import Identity, SpawnError, Tree
 from cdc.supervisor.record import Entry
 from cdc.supervisor.states import AT_REST, State
@@ -62,9 +62,9 @@ class Program:
         self._mark: str | None = None
         self._tree: Tree | None = None
         self._told_of_end = False
-        self._health: Health | None = None
+        self._health: ProgramHealth | None = None
         self._ceiling: Ceiling | None = None
-        self._checks: list[tuple[str, Verdict, str]] = []
+        self._checks: list[tuple[str, FileVerdict, str]] = []
         self._next_watch = now
         self._take_over(entry)
 
@@ -310,7 +310,7 @@ class Program:
 
     def _watch_health(self, *, adopted: bool) -> None:
         assert self._tree is not None
-        self._health = Health(
+        self._health = ProgramHealth(
             self.config.health,
             self._around.clock,
             self._tree.trouble,

@@ -18,7 +18,7 @@ from cdc.target.options import TargetOptions
 from cdc.target.ranges import select_maximum, select_range, watermark_text
 from cdc.target.result import readable
 from cdc.target.route import Route, RoutedConnection
-from cdc.target.schema import Difference, Found, compare, held_codecs, inspect
+from cdc.target.schema import Difference, FoundTable, compare, held_codecs, inspect
 from cdc.target.table import ClickHouseTable
 from cdc.target.transport import Transport
 from cdc.target.types import ColumnCodec
@@ -175,7 +175,7 @@ class ClickHouseTarget(Closing):
     def _define(self, plan: TablePlan) -> TableDefinition:
         return define(plan, self._options, self._database, self.server_version)
 
-    def _inspect(self, plan: TablePlan) -> tuple[TableDefinition, Found]:
+    def _inspect(self, plan: TablePlan) -> tuple[TableDefinition, FoundTable]:
         definition = self._define(plan)
         return definition, self._ask(lambda transport: inspect(transport, definition))
 

@@ -13,23 +13,23 @@ from cdc.errors import Meaning, Relief
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ErrorVerdict:
     """What to do about an error, and what a person can do about it."""
 
     meaning: Meaning
     remedy: str
 
 
-def _retry(remedy: str) -> Verdict:
-    return Verdict(Meaning.RETRY, remedy)
+def _retry(remedy: str) -> ErrorVerdict:
+    return ErrorVerdict(Meaning.RETRY, remedy)
 
 
-def _poison(remedy: str) -> Verdict:
-    return Verdict(Meaning.POISON, remedy)
+def _poison(remedy: str) -> ErrorVerdict:
+    return ErrorVerdict(Meaning.POISON, remedy)
 
 
-def _stop(remedy: str) -> Verdict:
-    return Verdict(Meaning.STOP, remedy)
+def _stop(remedy: str) -> ErrorVerdict:
+    return ErrorVerdict(Meaning.STOP, remedy)
 
 
 NETWORK = _retry("It is tried again; check that the server runs and that the network path to it is open")
@@ -67,7 +67,7 @@ CLIENT_CERTIFICATE = _stop("The server wants a client certificate: set cert_file
 FILE = _stop("Check that the file named exists and that this user may read it")
 UNKNOWN = _stop("It is not known to be temporary, so nothing is retried or skipped; see the server's log")
 
-_TABLE: tuple[tuple[Verdict, str], ...] = (
+_TABLE: tuple[tuple[ErrorVerdict, str], ...] = (
     (
         NETWORK,  # the first four: the stream was cut or damaged on its way; 1000: the server's own sockets
         """3 UNEXPECTED_END_OF_FILE  32 ATTEMPT_TO_READ_AFTER_EOF  33 CANNOT_READ_ALL_DATA
@@ -150,8 +150,8 @@ _TABLE: tuple[tuple[Verdict, str], ...] = (
 )
 
 
-def _parsed() -> dict[int, tuple[str, Verdict]]:
-    table: dict[int, tuple[str, Verdict]] = {}
+def _parsed() -> dict[int, tuple[str, ErrorVerdict]]:
+    table: dict[int, tuple[str, ErrorVerdict]] = {}
     for verdict, listed in _TABLE:
         words = listed.split()
         for number, name in zip(words[::2], words[1::2], strict=True):
@@ -159,11 +159,11 @@ def _parsed() -> dict[int, tuple[str, Verdict]]:
     return table
 
 
-KNOWN: dict[int, tuple[str, Verdict]] = _parsed()
+KNOWN: dict[int, tuple[str, ErrorVerdict]] = _parsed()
 """Each known code's name and verdict."""
 
 
-def verdict_on_code(code: int, text: str = "") -> Verdict:
+def verdict_on_code(code: int, text: str = "") -> ErrorVerdict:
     """The verdict on a server's error `code`; `text` decides where one code has two meanings."""
     if code == 252 and "partitions for single INSERT" in text:
         return PARTITIONS  # not too many parts: a retry would never help, smaller pieces always do
@@ -186,7 +186,7 @@ def is_of_one_server(code: int | None) -> bool:
     return code is None or verdict_on_code(code) in (NETWORK, SLOW, DISK, KEEPER, LEAVING)
 
 
-def verdict_on_status(status: int) -> Verdict:
+def verdict_on_status(status: int) -> ErrorVerdict:
     """The verdict on an HTTP status that came without a code: from a proxy, or another service."""
     match status:
         case 400:

@@ -12,7 +12,7 @@ from clickhouse_driver import errors as driver
 
 from cdc.errors import TargetError
 from cdc.target import codes
-from cdc.target.codes import Verdict, verdict_on_code, verdict_on_status
+from cdc.target.codes import ErrorVerdict, verdict_on_code, verdict_on_status
 
 
 class ServerError(Exception):
@@ -62,11 +62,11 @@ _UNREACHABLE = frozenset(
 """EBADF: the socket was closed by another thread between two calls."""
 
 
-def judge(error: BaseException) -> Verdict:
+def judge(error: BaseException) -> ErrorVerdict:
     """The verdict on any exception that a transport can meet. Total: what it does not know is STOP."""
     match error:
         case TargetError():
-            return Verdict(error.meaning, error.remedy)
+            return ErrorVerdict(error.meaning, error.remedy)
         case ServerError():
             return verdict_on_code(error.code, error.text)
         case driver.Error():
@@ -152,7 +152,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(". ")
 
 
-def _judge_tls(error: ssl.SSLError) -> Verdict:
+def _judge_tls(error: ssl.SSLError) -> ErrorVerdict:
     text = str(error).lower()
     if "certificate required" in text or "alert handshake failure" in text:
         return codes.CLIENT_CERTIFICATE

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cdc.target.transport import Transport
 
 
-class Kind(Enum):
+class SchemaDifferenceKind(Enum):
     """What differs."""
 
     MISSING_DATABASE = "missing database"
@@ -41,7 +41,7 @@ class Kind(Enum):
 class Difference:
     """One difference, and either the statements that mend it or the reason why none does."""
 
-    kind: Kind
+    kind: SchemaDifferenceKind
     subject: str
     """The database, table, view or column that differs."""
     found: str = ""
@@ -53,15 +53,24 @@ class Difference:
     @property
     def blocks(self) -> bool:
         """Whether rows cannot be delivered as long as it lasts."""
-        return self.kind not in (Kind.MISSING_VIEW, Kind.OTHER_VIEW, Kind.EXTRA_COLUMN)
+        return self.kind not in (
+            SchemaDifferenceKind.MISSING_VIEW,
+            SchemaDifferenceKind.OTHER_VIEW,
+            SchemaDifferenceKind.EXTRA_COLUMN,
+        )
 
     def __str__(self) -> str:
         match self.kind:
-            case Kind.MISSING_DATABASE | Kind.MISSING_TABLE | Kind.MISSING_VIEW | Kind.MISSING_COLUMN:
+            case (
+                SchemaDifferenceKind.MISSING_DATABASE
+                | SchemaDifferenceKind.MISSING_TABLE
+                | SchemaDifferenceKind.MISSING_VIEW
+                | SchemaDifferenceKind.MISSING_COLUMN
+            ):
                 return f"{self.kind.value.removeprefix('missing ')} {self.subject} is missing"
-            case Kind.EXTRA_COLUMN:
+            case SchemaDifferenceKind.EXTRA_COLUMN:
                 return f"column {self.subject} is not in the source"
-            case Kind.OTHER_VIEW:
+            case SchemaDifferenceKind.OTHER_VIEW:
                 return f"view {self.subject} shows other columns"
             case _:
                 what = self.kind.value.removeprefix("other ")
@@ -79,7 +88,7 @@ class FoundColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTable:
     """What the server has under the table's and the view's name."""
 
     database: bool
@@ -94,7 +103,7 @@ class Found:
         return next((column for column in self.columns if column.name == name), None)
 
 
-def inspect(transport: Transport, definition: TableDefinition) -> Found:
+def inspect(transport: Transport, definition: TableDefinition) -> FoundTable:
     """What the server has. A user that may only insert sees all of it: a right to a table shows the table."""
     database, name, view = (
         quote_string(text) for text in (definition.database, definition.name, definition.view_name)
@@ -115,7 +124,7 @@ def inspect(transport: Transport, definition: TableDefinition) -> Found:
         f"database = {database} AND table IN ({name}, {view})",
     )
     engines = {table: full or engine for table, engine, full in tables}
-    return Found(
+    return FoundTable(
         database=bool(databases),
         engine=engines.get(definition.name, ""),
         view_engine=engines.get(definition.view_name, ""),
@@ -128,14 +137,14 @@ def inspect(transport: Transport, definition: TableDefinition) -> Found:
     )
 
 
-def compare(plan: TablePlan, definition: TableDefinition, found: Found) -> tuple[Difference, ...]:
+def compare(plan: TablePlan, definition: TableDefinition, found: FoundTable) -> tuple[Difference, ...]:
     """What differs, in the order in which it is mended."""
     if not found.engine:
         return tuple(_creation(definition, found))
     return (*_engine(definition, found), *_columns(plan, definition, found), *_view(definition, found))
 
 
-def held_codecs(plan: TablePlan, definition: TableDefinition, found: Found) -> tuple[ColumnCodec, ...]:
+def held_codecs(plan: TablePlan, definition: TableDefinition, found: FoundTable) -> tuple[ColumnCodec, ...]:
     """How each column is held by the table that is there, which an older server may have made."""
     held = []
     for column, codec in zip(plan.columns, definition.codecs, strict=True):
@@ -159,27 +168,27 @@ class _Asker:
         return [row for batch in batches for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
 
 
-def _creation(definition: TableDefinition, found: Found) -> Iterator[Difference]:
+def _creation(definition: TableDefinition, found: FoundTable) -> Iterator[Difference]:
     if not found.database:
         create = definition.create_database()
-        yield Difference(Kind.MISSING_DATABASE, definition.database, statements=(create,))
+        yield Difference(SchemaDifferenceKind.MISSING_DATABASE, definition.database, statements=(create,))
     create = definition.create_table()
-    yield Difference(Kind.MISSING_TABLE, definition.qualified, statements=(create,))
+    yield Difference(SchemaDifferenceKind.MISSING_TABLE, definition.qualified, statements=(create,))
     yield from _view(definition, found)
 
 
-def _view(definition: TableDefinition, found: Found) -> Iterator[Difference]:
+def _view(definition: TableDefinition, found: FoundTable) -> Iterator[Difference]:
     wanted = tuple(codec.name for codec in definition.codecs)
     create = definition.create_view()
     if not found.view_engine:
-        yield Difference(Kind.MISSING_VIEW, definition.view, statements=(create,))
+        yield Difference(SchemaDifferenceKind.MISSING_VIEW, definition.view, statements=(create,))
     elif not found.view_engine.startswith("View"):
         reason = f"a table of engine {found.view_engine} has its name, and is not ours to drop"
-        yield Difference(Kind.OTHER_VIEW, definition.view, reason=reason)
+        yield Difference(SchemaDifferenceKind.OTHER_VIEW, definition.view, reason=reason)
     elif found.view_columns != wanted:
         statements = (definition.drop_view(), create)
         listed = (", ".join(found.view_columns), ", ".join(wanted))
-        yield Difference(Kind.OTHER_VIEW, definition.view, *listed, statements)
+        yield Difference(SchemaDifferenceKind.OTHER_VIEW, definition.view, *listed, statements)
 
 
 _ENGINE = re.compile(r"(?P<family>\w*?)ReplacingMergeTree(?:\((?P<arguments>.*?)\)(?= |$))?")
@@ -187,12 +196,14 @@ _ENGINE = re.compile(r"(?P<family>\w*?)ReplacingMergeTree(?:\((?P<arguments>.*?)
 _MOVE = "rename it away, or give the plan another target, then run 'cdc schema apply' and 'cdc resync'"
 
 
-def _engine(definition: TableDefinition, found: Found) -> Iterator[Difference]:
+def _engine(definition: TableDefinition, found: FoundTable) -> Iterator[Difference]:
     matched = _ENGINE.match(found.engine)
     if matched is None:
         reason = f"ClickHouse cannot change a table's engine: {_MOVE}"
         name = re.split(r"[( ]", found.engine)[0]
-        yield Difference(Kind.OTHER_ENGINE, definition.qualified, name, "ReplacingMergeTree", reason=reason)
+        yield Difference(
+            SchemaDifferenceKind.OTHER_ENGINE, definition.qualified, name, "ReplacingMergeTree", reason=reason
+        )
         return
     version = definition.options.version_column
     arguments = [part.strip("` ") for part in (matched["arguments"] or "").split(",")]
@@ -200,22 +211,27 @@ def _engine(definition: TableDefinition, found: Found) -> Iterator[Difference]:
     if version not in arguments[-2:]:
         reason = f"ClickHouse cannot change the version column of a table: {_MOVE}"
         said = matched["arguments"] or ""
-        yield Difference(Kind.OTHER_VERSION, definition.qualified, said, version, reason=reason)
+        yield Difference(
+            SchemaDifferenceKind.OTHER_VERSION, definition.qualified, said, version, reason=reason
+        )
     key = tuple(column.name for column in found.columns if column.in_key)
     if sorted(key) != sorted(definition.key):
         reason = f"ClickHouse cannot change the key of a table: {_MOVE}"
         listed = (", ".join(key), ", ".join(definition.key))
-        yield Difference(Kind.OTHER_KEY, definition.qualified, *listed, reason=reason)
+        yield Difference(SchemaDifferenceKind.OTHER_KEY, definition.qualified, *listed, reason=reason)
 
 
-def _columns(plan: TablePlan, definition: TableDefinition, found: Found) -> Iterator[Difference]:
+def _columns(plan: TablePlan, definition: TableDefinition, found: FoundTable) -> Iterator[Difference]:
     before: str | None = None
     for column, codec in zip(plan.columns, definition.codecs, strict=True):
         there = found.column(column.name)
         if there is None:
             add = definition.add_column(column.name, codec.clickhouse_type, before)
             yield Difference(
-                Kind.MISSING_COLUMN, column.name, wanted=codec.clickhouse_type, statements=(add,)
+                SchemaDifferenceKind.MISSING_COLUMN,
+                column.name,
+                wanted=codec.clickhouse_type,
+                statements=(add,),
             )
         elif _codec_held(plan, column, definition, there.type) is None:
             yield _retyped(definition, column, there, codec.clickhouse_type)
@@ -226,16 +242,16 @@ def _columns(plan: TablePlan, definition: TableDefinition, found: Found) -> Iter
         plain = wanted.split(" DEFAULT ")[0]
         if there is None:
             add = definition.add_column(name, wanted, None)
-            yield Difference(Kind.MISSING_COLUMN, name, wanted=plain, statements=(add,))
+            yield Difference(SchemaDifferenceKind.MISSING_COLUMN, name, wanted=plain, statements=(add,))
         elif plain in (VERSION_TYPE, DELETED_TYPE) and there.type != plain:
             reason = f"its values would change their meaning: {_MOVE}"
-            yield Difference(Kind.OTHER_TYPE, name, there.type, plain, reason=reason)
+            yield Difference(SchemaDifferenceKind.OTHER_TYPE, name, there.type, plain, reason=reason)
     for there in found.columns:
         if there.name not in plan.column_names and there.name not in own and not there.default:
             reason = (
                 "it keeps the history of a column that the source had; drop it by hand if nobody reads it"
             )
-            yield Difference(Kind.EXTRA_COLUMN, there.name, found=there.type, reason=reason)
+            yield Difference(SchemaDifferenceKind.EXTRA_COLUMN, there.name, found=there.type, reason=reason)
 
 
 _RELEASES = tuple(
@@ -267,8 +283,8 @@ def _retyped(definition: TableDefinition, column: Column, there: FoundColumn, wa
         reason = f"values of {there.type} may not fit {wanted}: {_MOVE}"
     else:
         change = definition.modify_column(column.name, wanted)
-        return Difference(Kind.OTHER_TYPE, column.name, there.type, wanted, (change,))
-    return Difference(Kind.OTHER_TYPE, column.name, there.type, wanted, reason=reason)
+        return Difference(SchemaDifferenceKind.OTHER_TYPE, column.name, there.type, wanted, (change,))
+    return Difference(SchemaDifferenceKind.OTHER_TYPE, column.name, there.type, wanted, reason=reason)
 
 
 _NUMBER = re.compile(r"(U?)Int(\d+)")

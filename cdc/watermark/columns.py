@@ -9,7 +9,7 @@ from typing import Self
 from cdc.change import Mark, TableId, TablePlan
 from cdc.errors import StateError
 from cdc.state.store import TableRecord
-from cdc.watermark.value import MarkType, Order, Text, find_mark_type, mark_type
+from cdc.watermark.value import MarkType, Order, TextMarkType, find_mark_type, mark_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class MarkColumns:
         orders = [self.watermark_type.order(mark.watermark)]
         for name, value in zip(self.types[1:], mark.key, strict=False):
             kind = find_mark_type(name)
-            if kind is None or isinstance(kind, Text):
+            if kind is None or isinstance(kind, TextMarkType):
                 break
             orders.append(kind.order(value))
         return tuple(orders)

@@ -20,7 +20,7 @@ from cdc.state.database import Database
 from cdc.state.failed import FailedRecord, FailedRows
 from cdc.state.lease import HeldLease
 from cdc.state.store import Store
-from cdc.stored import Decision, Progress, Spooled, SpoolEntry
+from cdc.stored import Decision, Spooled, SpoolEntry, TableProgress
 from cdc.stored import Held as HeldGroups
 from cdc.watermark.columns import MarkColumns, check_same_columns
 
@@ -77,7 +77,7 @@ class BoundMarks:
                 values = (self._lease.source, plan.table.schema, plan.table.name, columns.to_json(), now)
                 connection.execute(_DESCRIBE, values)
 
-    def load(self, table: TableId) -> Progress:
+    def load(self, table: TableId) -> TableProgress:
         """What is stored of the table; a commit is refused if it is reset after this."""
         with self._database.transaction() as connection:
             self._fence(connection)
@@ -86,7 +86,7 @@ class BoundMarks:
             ((failed,),) = connection.execute(_COUNT_FAILED, values).fetchall()
             digests = delivered_digests.load(connection, self._lease.source, table)
         self._resets[table] = stored.resets
-        return Progress(
+        return TableProgress(
             mark=stored.mark,
             position=stored.position,
             rows=stored.rows,

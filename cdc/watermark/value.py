@@ -56,7 +56,7 @@ class MarkType(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Integer(MarkType):
+class IntegerMarkType(MarkType):
     """TINYINT to UHUGEINT."""
 
     low: int
@@ -72,7 +72,7 @@ class Integer(MarkType):
 
 
 @dataclass(frozen=True, slots=True)
-class Decimal(MarkType):
+class DecimalMarkType(MarkType):
     """DECIMAL(width, scale), ordered by the unscaled integer."""
 
     width: int
@@ -94,7 +94,7 @@ class Decimal(MarkType):
 
 
 @dataclass(frozen=True, slots=True)
-class Date(MarkType):
+class DateMarkType(MarkType):
     """DATE, ordered by days since 1970-01-01."""
 
     def _read(self, text: str) -> Order:
@@ -112,7 +112,7 @@ class Date(MarkType):
 
 
 @dataclass(frozen=True, slots=True)
-class Timestamp(MarkType):
+class TimestampMarkType(MarkType):
     """The TIMESTAMPs, ordered by units since 1970-01-01 (UTC), `digits` of them after the second's point."""
 
     digits: int
@@ -150,7 +150,7 @@ class Timestamp(MarkType):
 
 
 @dataclass(frozen=True, slots=True)
-class Uuid(MarkType):
+class UuidMarkType(MarkType):
     """UUID, ordered as DuckDB orders it: by its 128 bits, so that version 7 is ordered by time."""
 
     def _read(self, text: str) -> Order:
@@ -163,7 +163,7 @@ class Uuid(MarkType):
 
 
 @dataclass(frozen=True, slots=True)
-class Text(MarkType):
+class TextMarkType(MarkType):
     """VARCHAR, ordered by code point, which is the order of its UTF-8 bytes and so DuckDB's."""
 
     def _read(self, text: str) -> Order:
@@ -180,7 +180,7 @@ def find_mark_type(duckdb_type: str) -> MarkType | None:
     if (decimal := re.fullmatch(r"DECIMAL\((\d+),\s*(\d+)\)", spelled)) is not None:
         width, scale = int(decimal[1]), int(decimal[2])
         form = f"at most {width - scale} digits, a point, and at most {scale} digits"
-        return Decimal(f"DECIMAL({width},{scale})", form, width, scale)
+        return DecimalMarkType(f"DECIMAL({width},{scale})", form, width, scale)
     return _TYPES.get(spelled)
 
 
@@ -272,15 +272,15 @@ def _date_text(days: int) -> str:
     return f"{year if year > 0 else 1 - year:04}-{month:02}-{day_of_month:02}" + (" (BC)" * (year <= 0))
 
 
-def _integer(name: str, bits: int) -> Integer:
+def _integer(name: str, bits: int) -> IntegerMarkType:
     low, high = (0, 2**bits - 1) if name.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return Integer(name, f"an integer from {low} to {high}", low, high)
+    return IntegerMarkType(name, f"an integer from {low} to {high}", low, high)
 
 
-def _timestamp(name: str, digits: int, *, zoned: bool = False) -> Timestamp:
+def _timestamp(name: str, digits: int, *, zoned: bool = False) -> TimestampMarkType:
     fraction = f"[.{'f' * digits}]" if digits else ""
     offset = " with an offset such as Z or +02:00" if zoned else ""
-    return Timestamp(name, f"YYYY-MM-DD[ HH:MM[:SS{fraction}]]{offset}", digits, zoned)
+    return TimestampMarkType(name, f"YYYY-MM-DD[ HH:MM[:SS{fraction}]]{offset}", digits, zoned)
 
 
 _TYPES: dict[str, MarkType] = {
@@ -296,14 +296,14 @@ _TYPES: dict[str, MarkType] = {
         _integer("UINTEGER", 32),
         _integer("UBIGINT", 64),
         _integer("UHUGEINT", 128),
-        Date("DATE", "YYYY-MM-DD"),
+        DateMarkType("DATE", "YYYY-MM-DD"),
         _timestamp("TIMESTAMP_S", 0),
         _timestamp("TIMESTAMP_MS", 3),
         _timestamp("TIMESTAMP", 6),
         _timestamp("TIMESTAMP_NS", 9),
         _timestamp("TIMESTAMP WITH TIME ZONE", 6, zoned=True),
         _timestamp("TIMESTAMPTZ_NS", 9, zoned=True),
-        Uuid("UUID", "8-4-4-4-12 hexadecimal digits"),
-        Text("VARCHAR", "text in UTF-8"),
+        UuidMarkType("UUID", "8-4-4-4-12 hexadecimal digits"),
+        TextMarkType("VARCHAR", "text in UTF-8"),
     )
 }

@@ -38,12 +38,12 @@ def rig(written_rig: Rig) -> Rig:
 def running(rig: Rig, server: RedisServer) -> Iterator[Rig]:
     with rig.replicate() as replica:
         rig.recover()
-        wait_until(lambda: _mirrored(server) > 0, "rows to be copied")
+        wait_until(lambda: copied_rows(server) > 0, "rows to be copied")
         yield rig
         assert replica.stop() == 0
 
 
-def _mirrored(server: RedisServer) -> int:
+def copied_rows(server: RedisServer) -> int:
     with server.client() as client:
         return sum(1 for _ in client.scan_iter("cdc:*:row:main.trades:*", count=1000))
 
@@ -66,7 +66,7 @@ def test_redis_killed_and_started_again(running: Rig, server: RedisServer) -> No
     _noticed(running)
     running.recover()
     server.start()
-    wait_until(lambda: _mirrored(server) > 0, "rows to be copied again")
+    wait_until(lambda: copied_rows(server) > 0, "rows to be copied again")
     _settle(running, "Redis killed")
 
 
@@ -93,7 +93,7 @@ def test_redis_flushed(running: Rig, server: RedisServer) -> None:
     with server.client() as client:
         client.flushall()
         running.recover()
-        wait_until(lambda: _mirrored(server) > 0, "rows to be copied again")
+        wait_until(lambda: copied_rows(server) > 0, "rows to be copied again")
         wait_until(lambda: client.keys("cdc:*:sync") and client.keys("cdc:*:lease"), "all to be there again")
         (sync,) = client.keys("cdc:*:sync")
         (lease,) = client.keys("cdc:*:lease")

@@ -21,9 +21,9 @@ from cdc.state.redis_lease import RedisLease
 from cdc.watermark import bind
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
-from tests.support.mirrored import SOURCE, Events, mirror_of
 from tests.support.proxy import Proxy
 from tests.support.redis import RedisServer
+from tests.support.redis_copied import SOURCE, Events, copy_of
 from tests.support.replica import Replica
 from tests.support.replication import batch_of
 from tests.support.waiting import wait_until
@@ -137,15 +137,15 @@ def test_a_holder_goes_on_past_its_lease_while_redis_is_away_and_waits_for_nothi
 
 def test_redis_takes_nothing_of_a_holder_with_an_older_number(redis_server: RedisServer) -> None:  # [R11 R14]
     old, new = Events(), Events()
-    with mirror_of(redis_server.options, old, pid=1) as mirror:  # no lease there: all may write
-        mirror.offer(batch_of([1]))
+    with copy_of(redis_server.options, old, pid=1) as redis_copy:  # no lease there: all may write
+        redis_copy.offer(batch_of([1]))
         wait_until(lambda: old.wrote == 1, "the row is copied")
     with lease_of(redis_server.options) as first:
         pass
     with (
         lease_of(redis_server.options) as second,
-        mirror_of(redis_server.options, new, lease_number=second.number, pid=2) as newer,
-        mirror_of(redis_server.options, old, lease_number=first.number, pid=1) as older,
+        copy_of(redis_server.options, new, lease_number=second.number, pid=2) as newer,
+        copy_of(redis_server.options, old, lease_number=first.number, pid=1) as older,
     ):
         newer.offer(batch_of([2]))
         wait_until(lambda: new.wrote == 1, "the holder's row is copied")
@@ -169,12 +169,12 @@ def test_what_was_under_way_when_the_network_was_cut_is_refused_once_it_arrives(
         options = replace(redis_server.options, url=f"redis://127.0.0.1:{proxy.port}/0", timeout_seconds=5.0)
         with (
             lease_of(options) as lease,
-            mirror_of(options, events, lease_number=lease.number, pid=1) as mirror,
+            copy_of(options, events, lease_number=lease.number, pid=1) as redis_copy,
         ):
-            mirror.offer(batch_of([1]))
+            redis_copy.offer(batch_of([1]))
             wait_until(lambda: events.wrote == 1, "the row is copied")
             proxy.blackhole()
-            mirror.offer(batch_of([2]))
+            redis_copy.offer(batch_of([2]))
             expire(redis_server)
             with lease_of(redis_server.options) as other, redis_server.client() as client:
                 client.set(f"cdc:{SOURCE}:replicator", '{"pid": 2}')

@@ -15,7 +15,7 @@ from cdc.clock import SystemClock
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
 from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_source
 from cdc.source.file.pin import CHECKPOINT_LOG, Pinner
-from cdc.source.file.session import Limits, Session
+from cdc.source.file.session import Session, SessionLimits
 from cdc.source.file.snapshot import Snapshots
 from tests.support.sources import plan_of
 from tests.support.waiting import wait_until
@@ -354,7 +354,7 @@ def test_after_a_restart_of_the_embedded_duckdb_the_next_snapshot_is_attached_an
     clock = SystemClock()
     with Writer(tmp_path / "t.db") as writer:
         writer.run("CREATE TABLE t AS SELECT 1 AS id")
-        session = Session(Limits())
+        session = Session(SessionLimits())
         snapshots = Snapshots(Pinner(writer.path, clock), session, clock)
         for _ in range(2):
             with snapshots.take() as snapshot:

@@ -14,7 +14,7 @@ from cdc.errors import Meaning, SourceError
 from cdc.source import open_source
 from cdc.source.file.direct import attach_when_free
 from cdc.source.file.pin import Pinner
-from cdc.source.file.session import Limits, Session
+from cdc.source.file.session import Session, SessionLimits
 from cdc.source.file.watch import Watch
 from tests.support.clock import FakeClock
 from tests.support.waiting import wait_until
@@ -193,7 +193,7 @@ def test_a_file_without_a_writer_is_opened_directly_and_let_go(writer: Writer) -
 
 def test_a_held_file_is_waited_for_and_then_named_as_held(writer: Writer) -> None:
     clock = FakeClock()
-    session = Session(Limits())
+    session = Session(SessionLimits())
     with Pinner(writer.path, clock).pin() as pin:
         with pytest.raises(SourceError, match="its writer holds it") as caught:
             attach_when_free(session.attach, pin, clock, wait_seconds=5.0)

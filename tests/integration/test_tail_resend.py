@@ -160,7 +160,7 @@ def test_what_is_handed_out_whole_goes_on_over_checkpoints(current: Away) -> Non
     current.kept.reopen(current.source)
     pieces = 0
     for batch in current.kept.reader.read(current.kept.mark, BatchLimits(rows=2 * WIDTH, bytes=32 << 20)):
-        current.kept.store(current.kept.reader.owed())
+        current.kept.store(current.kept.reader.digests_before_send())
         current.kept.take(batch)
         pieces += 1
         if pieces % 10 == 0:

@@ -14,8 +14,8 @@ import duckdb
 import pytest
 
 from cdc.errors import SourceReplaced
-from cdc.source.table.digests import Found, read_digests
-from cdc.source.tail.touched import Changes, Mirror
+from cdc.source.table.digests import RangeDigests, read_digests
+from cdc.source.tail.touched import Changes, TouchedRows
 from cdc.source.tail.twin import Decoded
 from tests.support.followed import Followed
 from tests.support.kept import Kept, written
@@ -128,14 +128,14 @@ def test_a_fatal_error_of_duckdb_starts_it_afresh_and_the_log_is_followed_again(
     assert current.equal()
     other.read()
 
-    apply, ends = Mirror.apply, [duckdb.FatalException("it has ended")]
+    apply, ends = TouchedRows.apply, [duckdb.FatalException("it has ended")]
 
-    def fail_once(mirror: Mirror, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
+    def fail_once(touched_rows: TouchedRows, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
         if ends:
             raise ends.pop()
-        return apply(mirror, decoded, inserts)
+        return apply(touched_rows, decoded, inserts)
 
-    monkeypatch.setattr(Mirror, "apply", fail_once)
+    monkeypatch.setattr(TouchedRows, "apply", fail_once)
     current.run("INSERT INTO t VALUES (1000, 1000, 'a')", "INSERT INTO u VALUES (2, 2)")
     assert current.equal()
     assert current.heard.lost == ["it has ended"]
@@ -182,7 +182,7 @@ def test_a_checkpoint_while_what_the_target_holds_is_looked_at_is_met_by_the_nex
     current.kept = Kept(current.source, plan_of(current.source, "t"))
     overtaken: list[str] = []
 
-    def overtake(*arguments: Any) -> Found:
+    def overtake(*arguments: Any) -> RangeDigests:
         if not overtaken:
             overtaken.append("once")
             current.run("UPDATE t SET s = 'u' WHERE id < 5", "CHECKPOINT")

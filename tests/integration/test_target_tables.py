@@ -9,7 +9,7 @@ import pytest
 
 from cdc.change import Column, TablePlan
 from cdc.errors import Meaning, TargetError
-from cdc.target.schema import Kind
+from cdc.target.schema import SchemaDifferenceKind
 from tests.support.places import Place
 from tests.support.trades import COLUMNS, PLAN, trades
 
@@ -20,7 +20,7 @@ def with_columns(*columns: Column) -> TablePlan:
     return replace(PLAN, columns=columns)
 
 
-def kinds(place: Place, plan: TablePlan = PLAN) -> list[Kind]:
+def kinds(place: Place, plan: TablePlan = PLAN) -> list[SchemaDifferenceKind]:
     with place.target() as target:
         return [difference.kind for difference in target.diff(plan)]
 
@@ -42,7 +42,7 @@ def test_after_apply_nothing_differs_and_the_table_opens(any_place: Place) -> No
         table = target.open(PLAN)
         table.send(table.encode(trades(1, 5)))
         again = target.apply(PLAN)
-    assert before == [Kind.MISSING_TABLE, Kind.MISSING_VIEW]
+    assert before == [SchemaDifferenceKind.MISSING_TABLE, SchemaDifferenceKind.MISSING_VIEW]
     assert len(statements) == 2
     assert (after, again) == ((), ())
     assert any_place.rows("trades_current") == 5
@@ -77,7 +77,10 @@ def test_a_column_that_the_source_added_is_added(any_place: Place) -> None:
     with any_place.target(auto_create=True) as target:
         table = target.open(PLAN)
         table.send(table.encode(trades(1, 3)))
-        assert [d.kind for d in target.diff(wider)] == [Kind.MISSING_COLUMN, Kind.OTHER_VIEW]
+        assert [d.kind for d in target.diff(wider)] == [
+            SchemaDifferenceKind.MISSING_COLUMN,
+            SchemaDifferenceKind.OTHER_VIEW,
+        ]
         table = target.open(wider)
         table.send(table.encode(trades(4, 2, plan=wider)))
         read = target.rows(wider, None, None).read_all()
@@ -94,7 +97,7 @@ def test_a_column_that_the_source_dropped_stays_with_its_history(any_place: Plac
         table = target.open(PLAN)
         table.send(table.encode(trades(4, 2)))
         left = target.diff(PLAN)
-    assert [d.kind for d in left] == [Kind.EXTRA_COLUMN]
+    assert [d.kind for d in left] == [SchemaDifferenceKind.EXTRA_COLUMN]
     assert "history" in left[0].reason
     assert any_place.rows("trades WHERE note != ''") == 3
 
@@ -103,7 +106,7 @@ def test_a_column_is_widened_where_every_value_fits(any_place: Place) -> None:
     narrow = with_columns(*COLUMNS[:3], replace(COLUMNS[3], type="DECIMAL(16,6)"))
     with any_place.target(auto_create=True) as target:
         target.open(narrow)
-        assert [d.kind for d in target.diff(PLAN)] == [Kind.OTHER_TYPE]
+        assert [d.kind for d in target.diff(PLAN)] == [SchemaDifferenceKind.OTHER_TYPE]
         table = target.open(PLAN)
         table.send(table.encode(trades(1, 3)))
         assert target.diff(PLAN) == ()
@@ -148,15 +151,17 @@ def test_a_row_without_a_key_is_rejected_and_the_others_are_sent(any_place: Plac
 @pytest.mark.parametrize(
     ("engine", "kind"),
     [
-        ("MergeTree ORDER BY id", Kind.OTHER_ENGINE),
-        ("ReplacingMergeTree(_cdc_version) ORDER BY seq", Kind.OTHER_KEY),
-        ("ReplacingMergeTree(_cdc_version) ORDER BY (id, seq)", Kind.OTHER_KEY),
-        ("ReplacingMergeTree(_cdc_deleted) ORDER BY id", Kind.OTHER_VERSION),
-        ("ReplacingMergeTree ORDER BY id", Kind.OTHER_VERSION),
-        ("Log", Kind.OTHER_ENGINE),
+        ("MergeTree ORDER BY id", SchemaDifferenceKind.OTHER_ENGINE),
+        ("ReplacingMergeTree(_cdc_version) ORDER BY seq", SchemaDifferenceKind.OTHER_KEY),
+        ("ReplacingMergeTree(_cdc_version) ORDER BY (id, seq)", SchemaDifferenceKind.OTHER_KEY),
+        ("ReplacingMergeTree(_cdc_deleted) ORDER BY id", SchemaDifferenceKind.OTHER_VERSION),
+        ("ReplacingMergeTree ORDER BY id", SchemaDifferenceKind.OTHER_VERSION),
+        ("Log", SchemaDifferenceKind.OTHER_ENGINE),
     ],
 )
-def test_a_table_in_which_rows_would_be_lost_is_refused(any_place: Place, engine: str, kind: Kind) -> None:
+def test_a_table_in_which_rows_would_be_lost_is_refused(
+    any_place: Place, engine: str, kind: SchemaDifferenceKind
+) -> None:
     any_place.query(
         f"CREATE TABLE {any_place.database}.trades (id UUID, seq Int64, symbol Nullable(String), "
         "price Nullable(Decimal(18, 6)), _cdc_version UInt64, _cdc_deleted UInt8, "
@@ -182,7 +187,7 @@ def test_a_table_made_by_hand_with_the_same_meaning_is_accepted(any_place: Place
         table = target.open(PLAN)
         table.send(table.encode(trades(1, 5)))
     assert any_place.rows("trades WHERE loaded >= today() - 1") == 5
-    assert kinds(any_place) == [Kind.MISSING_VIEW]
+    assert kinds(any_place) == [SchemaDifferenceKind.MISSING_VIEW]
 
 
 def test_a_table_with_the_views_name_is_not_dropped(any_place: Place) -> None:
@@ -190,7 +195,7 @@ def test_a_table_with_the_views_name_is_not_dropped(any_place: Place) -> None:
     with any_place.target(auto_create=True) as target:
         target.open(PLAN)
         left = target.diff(PLAN)
-    assert [(d.kind, d.statements, d.blocks) for d in left] == [(Kind.OTHER_VIEW, (), False)]
+    assert [(d.kind, d.statements, d.blocks) for d in left] == [(SchemaDifferenceKind.OTHER_VIEW, (), False)]
     assert any_place.query(f"EXISTS TABLE {any_place.database}.trades_current") == "1"
 
 

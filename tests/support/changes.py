@@ -136,10 +136,10 @@ class LoggedReader:
             _, end = self._ends.pop(id(batch))
             self._acknowledged = max(self._acknowledged, end)
 
-    def owed(self) -> bytes | None:
+    def digests_before_send(self) -> bytes | None:
         return None
 
-    def learnt(self) -> bytes | None:
+    def digests_after_acknowledgement(self) -> bytes | None:
         return None
 
     def rows_behind(self, after: Mark | None) -> int:

@@ -72,20 +72,20 @@ class Kept:
         flying: deque[Batch] = deque()
         before = self.handed_out
         for batch in self.reader.read(self.mark, limits):
-            self.store(self.reader.owed())
+            self.store(self.reader.digests_before_send())
             flying.append(batch)
             if len(flying) > IN_FLIGHT:
                 self.take(flying.popleft())
         while flying:
             self.take(flying.popleft())
-        self.store(self.reader.learnt())
+        self.store(self.reader.digests_after_acknowledgement())
         return self.handed_out - before
 
     def learn(self) -> None:
         """Let the reader learn all there is to know of what was handed out."""
 
         def learnt() -> bool:
-            self.store(self.reader.learnt())
+            self.store(self.reader.digests_after_acknowledgement())
             return not self.reader.learning
 
         wait_until(learnt, "everything to be learnt", 60.0)
@@ -97,7 +97,7 @@ class Kept:
         flying: deque[Batch] = deque()
         number = 0
         while number < sent and (batch := next(batches, None)) is not None:
-            self.store(self.reader.owed())
+            self.store(self.reader.digests_before_send())
             self.keep(batch)
             flying.append(batch)
             number += 1

@@ -22,9 +22,9 @@ from cdc.change import (
 )
 from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.failed_row import failed_row
-from cdc.replicator.admitted import Early, Waiting
+from cdc.replicator.hold_decision import Early, Waiting
 from cdc.replicator.ports import Delivered, Spooling
-from cdc.stored import Decision, Held, HeldRows, Progress, SpoolChunk, Spooled, SpoolEntry
+from cdc.stored import Decision, Held, HeldRows, SpoolChunk, Spooled, SpoolEntry, TableProgress
 
 PLAN = TablePlan(
     table=TableId("main", "trades"),
@@ -129,10 +129,10 @@ class MemoryReader:
         past = int(after.watermark) if after else 0
         return sum(seq > past for seq in self._source.rows(self._plan.table))
 
-    def owed(self) -> bytes | None:
+    def digests_before_send(self) -> bytes | None:
         return None
 
-    def learnt(self) -> bytes | None:
+    def digests_after_acknowledgement(self) -> bytes | None:
         return None
 
     learning = False
@@ -248,12 +248,12 @@ class MemoryMarks:
             del self.due_rows[id_]
         self.reasons |= failed
 
-    def load(self, table: TableId) -> Progress:
+    def load(self, table: TableId) -> TableProgress:
         decisions = [each for each in self.decisions if each.table == table]
         marks = [each.mark for each in decisions if each.mark is not None]
         version = decisions[-1].schema_version if decisions else None
         positions = [each.position for each in decisions if each.position is not None]
-        return Progress(
+        return TableProgress(
             mark=marks[-1] if marks else None,
             position=positions[-1] if positions else None,
             schema_version=version,

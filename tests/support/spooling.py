@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from cdc.change import BatchLimits, TablePlan
-from cdc.replicator.admitted import GROUP_NUMBER
+from cdc.replicator.disk_budget import DiskBudget
+from cdc.replicator.hold_decision import GROUP_NUMBER
 from cdc.replicator.pace import Pace
 from cdc.replicator.retry import Backoff
-from cdc.replicator.room import Room
 from cdc.replicator.runner import Replicator
 from tests.support.changes import ChangingTarget, LoggedSource, QuickClock
 from tests.support.replication import PLAN, MemoryMarks, Recorder, seqs_of
@@ -38,7 +38,7 @@ class Rig:
     target: ChangingTarget = field(default_factory=ChangingTarget)
     marks: MemoryMarks = field(default_factory=MemoryMarks)
     observer: Recorder = field(default_factory=Recorder)
-    room: Room | None = field(default_factory=lambda: Room(1 << 20))
+    room: DiskBudget | None = field(default_factory=lambda: DiskBudget(1 << 20))
     plan: TablePlan = PLAN
     copied: list[int] = field(default_factory=list)
 

@@ -275,7 +275,7 @@ class Superseded:
             yield batch
             if self.times:
                 self.times -= 1
-                raise SnapshotSuperseded("query", "t.duckdb", "a checkpoint came", "Again")
+                raise SnapshotSuperseded("query", "t.duckdb", "a checkpoint came", "Resend")
             yield batch
 
         return pa.RecordBatchReader.from_batches(batch.schema, batches())

@@ -212,7 +212,7 @@ def test_only_what_differs_in_the_same_way_later_still_differs() -> None:
 
 
 def test_a_superseded_snapshot_is_read_again() -> None:
-    tries = iter([SnapshotSuperseded("read", "t", "a checkpoint came", "Again"), None])
+    tries = iter([SnapshotSuperseded("read", "t", "a checkpoint came", "Resend"), None])
 
     def read() -> str:
         if (error := next(tries)) is not None:
@@ -224,7 +224,7 @@ def test_a_superseded_snapshot_is_read_again() -> None:
 
 def test_a_source_that_is_always_superseded_is_an_error() -> None:
     def read() -> str:
-        raise SnapshotSuperseded("read", "t", "a checkpoint came", "Again")
+        raise SnapshotSuperseded("read", "t", "a checkpoint came", "Resend")
 
     with pytest.raises(SnapshotSuperseded):
         again(read)

@@ -11,7 +11,7 @@ from cdc.alert import Alert, Alerts
 from cdc.change import Position, TableId
 from cdc.config import AlertsConfig
 from cdc.errors import Meaning, SourceError, StateError
-from cdc.observe.alarms import Alarms, Standing
+from cdc.observe.alarms import Alarms, TableCondition
 from cdc.replicator.ports import Delivered
 from tests.support.clock import FakeClock
 
@@ -36,7 +36,7 @@ class Watch:
     def look(
         self, rows: int = 0, failed_rows: int = 0, most_attempts: int = 0, breaker: str = "closed"
     ) -> None:
-        self.alarms.look([Standing(TRADES, rows, failed_rows, most_attempts)], breaker)
+        self.alarms.look([TableCondition(TRADES, rows, failed_rows, most_attempts)], breaker)
 
     def standing(self) -> list[str]:
         return [each.name for each in self.alarms.alerts.standing()]

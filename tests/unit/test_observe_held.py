@@ -21,7 +21,7 @@ from cdc.observe.observer import ReplicationObserver
 from cdc.observe.record import About
 from cdc.observe.redis_events import RedisEvents
 from cdc.observe.status import write_status
-from cdc.replicator.admitted import Early, Waiting
+from cdc.replicator.hold_decision import Early, Waiting
 from tests.support.clock import FakeClock
 
 FILLS = TableId("main", "fills")

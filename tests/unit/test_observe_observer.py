@@ -17,7 +17,7 @@ from cdc.observe.record import About, FailedCount, as_number
 from cdc.observe.status import read_status
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Observer
-from cdc.stored import Progress
+from cdc.stored import TableProgress
 
 TRADES = TableId("main", "trades")
 LOG = TableId("main", "log")
@@ -81,7 +81,7 @@ def begun(observer: ReplicationObserver) -> ReplicationObserver:
     observer.begin(
         [plan(TRADES), plan(LOG)],
         [LeftOut(TableId("main", "tmp"), "no key")],
-        {TRADES: Progress(mark=Mark("12", ("k",)), failed_rows=2)},
+        {TRADES: TableProgress(mark=Mark("12", ("k",)), failed_rows=2)},
     )
     return observer
 

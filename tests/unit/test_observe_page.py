@@ -14,7 +14,7 @@ import pytest
 
 from cdc.config import MetricsConfig
 from cdc.errors import ConfigError
-from cdc.observe.health import Health
+from cdc.observe.health import HealthReport
 from cdc.observe.metrics import Metrics
 from cdc.observe.page import Page
 from cdc.observe.status import Status
@@ -24,16 +24,16 @@ class Subject:
     """A replicator whose health is set by the test."""
 
     def __init__(self) -> None:
-        self.live_health = Health()
-        self.ready_health = Health()
+        self.live_health = HealthReport()
+        self.ready_health = HealthReport()
 
     def render_metrics(self) -> bytes:
         return Metrics().render()
 
-    def live(self) -> Health:
+    def live(self) -> HealthReport:
         return self.live_health
 
-    def ready(self) -> Health:
+    def ready(self) -> HealthReport:
         return self.ready_health
 
     def status(self) -> Status:
@@ -86,10 +86,10 @@ def test_a_replicator_that_is_well_is_live_and_ready(page: Page) -> None:
 
 
 def test_what_is_not_well_is_named_line_by_line(page: Page, subject: Subject) -> None:
-    subject.ready_health = Health(("main.a: failed", "main.b: setup"))
+    subject.ready_health = HealthReport(("main.a: failed", "main.b: setup"))
     assert get(page, "/readyz")[::2] == (503, b"main.a: failed\nmain.b: setup\n")
     assert get(page, "/healthz")[0] == 200
-    subject.live_health = Health(("main.a: nothing heard",))
+    subject.live_health = HealthReport(("main.a: nothing heard",))
     assert get(page, "/healthz")[0] == 503
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cdc.change import TableId
 from cdc.cli import build_app
-from cdc.comparison import Reconciled, Repaired, Report
+from cdc.comparison import Reconciled, ReconciliationReport, Repaired
 from cdc.config import load
 from cdc.errors import CdcError, TargetError
 from cdc.observe.metrics import Metrics
@@ -36,9 +36,9 @@ def alert(observer: ReplicationObserver) -> StandingAlert | None:
     return next((each for each in observer.status().alerts if each.name == "tail_broken"), None)
 
 
-def report(outcome: str, *, left: int = 0, error: CdcError | None = None) -> Report:
+def report(outcome: str, *, left: int = 0, error: CdcError | None = None) -> ReconciliationReport:
     result = Reconciled(Repaired(sent=3, deleted=4), left)
-    return Report(TRADES, outcome, result, 12.0, 300.0, error)  # type: ignore[arg-type]
+    return ReconciliationReport(TRADES, outcome, result, 12.0, 300.0, error)  # type: ignore[arg-type]
 
 
 def test_a_break_is_remembered_before_it_is_told(observer: ReplicationObserver) -> None:
@@ -78,7 +78,7 @@ def test_an_alert_says_who_mends_the_table(observer: ReplicationObserver) -> Non
     ],
 )
 def test_what_could_not_be_mended_is_told_with_the_remedy_and_the_next_time(
-    observer: ReplicationObserver, event: Report, message: str, remedy: str
+    observer: ReplicationObserver, event: ReconciliationReport, message: str, remedy: str
 ) -> None:
     observer.unseen.break_stands(FOUND, by_itself=True)
     observer.unseen.reconciled(event)

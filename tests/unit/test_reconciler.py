@@ -15,9 +15,9 @@ from cdc.comparison.reconciler import (
     MOST_INTERVALS,
     WORK_SHARE,
     Interrupted,
+    LoopState,
     Reconciler,
-    Report,
-    Standing,
+    ReconciliationReport,
     Step,
 )
 from cdc.comparison.reconciliation import Reconciled
@@ -29,7 +29,7 @@ from tests.support.clock import FakeClock
 from tests.support.replication import plan
 
 A, B = plan("a"), plan("b")
-RUNS = Standing(running=True, since=1.0, cycle=5.0)
+RUNS = LoopState(running=True, since=1.0, cycle=5.0)
 INTERVAL = 300.0
 AWAY = TargetError("query", "it", "nobody answers", "Start it", meaning=Meaning.RETRY)
 FORBIDDEN = TargetError("query", "it", "not enough privileges", "Grant it", code=497)
@@ -45,7 +45,7 @@ class Told:
     stands: list[tuple[TableId, bool]] = field(default_factory=list)
     mended: list[TableId] = field(default_factory=list)
     steps: list[tuple[TableId, Step]] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
+    reports: list[ReconciliationReport] = field(default_factory=list)
     failures: list[CdcError] = field(default_factory=list)
 
     def break_stands(self, found: Break, *, by_itself: bool) -> None:
@@ -57,7 +57,7 @@ class Told:
     def reconciling(self, table: TableId, step: Step) -> None:
         self.steps.append((table, step))
 
-    def reconciled(self, event: Report) -> None:
+    def reconciled(self, event: ReconciliationReport) -> None:
         self.reports.append(event)
 
     def reconciler_failed(self, error: CdcError) -> None:
@@ -163,7 +163,7 @@ def test_a_break_of_an_earlier_run_waits_for_the_first_time_this_one_is_caught_u
     first.reconciler.broken(A.table, "x")
     first.store.close()
     second = Bench(tmp_path)
-    second.standing[A.table] = Standing(running=True, since=1.0, cycle=None)
+    second.standing[A.table] = LoopState(running=True, since=1.0, cycle=None)
     second.look(3)
     assert (second.worked, second.told.stands) == ([], [(A.table, True)])
     second.standing[A.table] = RUNS
@@ -343,7 +343,7 @@ def test_a_lost_lease_ends_it_and_the_replicator(bench: Bench) -> None:  # [R8]
 def test_a_defect_in_the_decision_itself_is_told_and_ends_nothing(bench: Bench) -> None:
     bench.break_table()
 
-    def fail(*_: object) -> Standing:
+    def fail(*_: object) -> LoopState:
         bench.stop.set()
         raise ZeroDivisionError("a defect")
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from cdc.errors import Meaning, StateError, TargetError
 from cdc.failed_row import failed_row
-from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker, BreakerState
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.failed import retry_due
-from cdc.replicator.limits import Limits
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pace import Pace
 from cdc.replicator.pressure import Pressure
-from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
+from cdc.replicator.shared_context import SharedContext
+from cdc.replicator.target_probe import TargetProbe
 from tests.support.clock import FakeClock
 from tests.support.replication import (
     PLAN,
@@ -44,13 +44,13 @@ class Bench:
     observer: Recorder = field(default_factory=Recorder)
     clock: FakeClock = field(default_factory=FakeClock)
     stop: threading.Event = field(default_factory=threading.Event)
-    limits: Limits | None = None
+    limits: ReplicatorLimits | None = None
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(self.clock)
         self.pressure = Pressure(self.clock)
-        self.reach = Reach(self.target, self.clock)
-        around = Around(
+        self.reach = TargetProbe(self.target, self.clock)
+        around = SharedContext(
             source=MemorySource(),
             target=self.target,
             marks=self.marks,
@@ -58,8 +58,8 @@ class Bench:
             pace=Pace(),
             backoff=Backoff(jitter=0.0),
             breaker=self.breaker,
-            reach=self.reach,
-            limits=self.limits or Limits(self.clock),
+            probe=self.reach,
+            limits=self.limits or ReplicatorLimits(self.clock),
             clock=self.clock,
             stop=self.stop,
             rng=random.Random(1),

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.change import Batch, Column, Completion, Mark, Position, TableId, TablePlan, schema_version
-from cdc.replicator import hold as hold_module
-from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early
-from cdc.replicator.hold import Hold
+from cdc.replicator import group_hold as hold_module
+from cdc.replicator.group_hold import GroupHold
+from cdc.replicator.hold_decision import GROUP_NUMBER, Early, HoldDecision
 from cdc.state import open_store
 from cdc.stored import Decision
 from cdc.watermark import BoundMarks, bind
@@ -96,13 +96,13 @@ class Bench:
         self.store = open_store(self.directory, clock=self.clock)
         self.marks: BoundMarks = bind(self.store, "s", FreeLease())
         self.marks.describe(self.plan)
-        self.hold: Hold = self.restart()
+        self.hold: GroupHold = self.restart()
 
-    def restart(self, plan: TablePlan | None = None) -> Hold:
+    def restart(self, plan: TablePlan | None = None) -> GroupHold:
         self.plan = plan or self.plan
         rule = AnyDone() if self.plan.completion else None
         held = self.marks.held(PLAN.table)
-        self.hold = Hold(self.plan, schema_version(self.plan), rule, held, self.clock)
+        self.hold = GroupHold(self.plan, schema_version(self.plan), rule, held, self.clock)
         return self.hold
 
     def admit(self, *rows: Row) -> list[int]:
@@ -112,7 +112,7 @@ class Bench:
         admitted = self.hold.due()
         return [] if admitted is None else self.deliver(admitted)
 
-    def deliver(self, admitted: Admitted) -> list[int]:
+    def deliver(self, admitted: HoldDecision) -> list[int]:
         batch = admitted.batch
         version = schema_version(self.plan)
         self.marks.commit(

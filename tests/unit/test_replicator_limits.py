@@ -13,10 +13,10 @@ import pytest
 from cdc.errors import LeaseHeld, Meaning, Relief, TargetError
 from cdc.rate import Rate
 from cdc.replicator.breaker import Breaker, BreakerState
-from cdc.replicator.limits import Limits
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pressure import EASE_SECONDS, WIDEST, Pressure
-from cdc.replicator.reach import Reach
 from cdc.replicator.runner import Replicator
+from cdc.replicator.target_probe import TargetProbe
 from tests.support.clock import FakeClock
 from tests.support.replication import PLAN, MemoryMarks, MemorySource, MemoryTarget, Recorder
 from tests.support.waiting import wait_until
@@ -45,7 +45,7 @@ def test_no_limit_is_no_wait() -> None:
 
 def test_blocks_keep_to_the_rows_of_a_second() -> None:
     clock = FakeClock()
-    bench = Bench(clock=clock, limits=Limits(clock, rows_per_second=2.0))
+    bench = Bench(clock=clock, limits=ReplicatorLimits(clock, rows_per_second=2.0))
     began = clock.monotonic()
     for seq in range(1, 7):
         bench.deliver(seq)
@@ -55,7 +55,7 @@ def test_blocks_keep_to_the_rows_of_a_second() -> None:
 def test_blocks_keep_to_the_bytes_of_a_second_as_they_were_sent() -> None:
     clock = FakeClock()
     sent = Rate(100.0, clock)
-    bench = Bench(clock=clock, limits=Limits(clock, sent=sent))
+    bench = Bench(clock=clock, limits=ReplicatorLimits(clock, sent=sent))
     began = clock.monotonic()
     for seq in range(1, 5):
         bench.deliver(seq)
@@ -65,11 +65,11 @@ def test_blocks_keep_to_the_bytes_of_a_second_as_they_were_sent() -> None:
 
 def test_memory_is_crowded_above_its_share_and_never_without_a_limit() -> None:
     used = [79]
-    limits = Limits(FakeClock(), memory_bytes=100, used=lambda: used[0])
+    limits = ReplicatorLimits(FakeClock(), memory_bytes=100, used=lambda: used[0])
     assert (limits.look(), limits.crowded) == (0.79, False)
     used[0] = 81
     assert (limits.look(), limits.crowded) == (0.81, True)
-    unlimited = Limits(FakeClock(), used=lambda: 10**12)
+    unlimited = ReplicatorLimits(FakeClock(), used=lambda: 10**12)
     assert (unlimited.look(), unlimited.crowded) == (None, False)
 
 
@@ -167,7 +167,7 @@ def test_pings_are_shared_and_at_most_one_a_second() -> None:
         asked.append(clock.monotonic())
 
     target.ping_error = note
-    reach = Reach(target, clock)
+    reach = TargetProbe(target, clock)
     for _ in range(100):
         assert reach.answers()
         clock.advance(0.1)
@@ -177,7 +177,7 @@ def test_pings_are_shared_and_at_most_one_a_second() -> None:
 def test_a_target_that_refuses_a_ping_is_there() -> None:
     target = MemoryTarget()
     target.ping_error = lambda: TargetError("reach", "it", "wrong password", "Correct it")
-    assert Reach(target, FakeClock()).answers()
+    assert TargetProbe(target, FakeClock()).answers()
 
 
 def test_the_breaker_may_be_asked_to_let_a_probe_through_early() -> None:
@@ -220,7 +220,7 @@ def test_a_slow_round_trip_is_a_complaint_and_is_told() -> None:
 
 def test_crowded_memory_makes_reading_wait_for_delivery() -> None:
     source, target, observer = MemorySource(), MemoryTarget(), Recorder()
-    limits = Limits(FakeClock(), memory_bytes=100, used=lambda: 99)
+    limits = ReplicatorLimits(FakeClock(), memory_bytes=100, used=lambda: 99)
     limits.look()
     source.append(1, 2, 3)
     replicator = Replicator(source, target, MemoryMarks(), observer, limits=limits)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import pytest
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan
-from cdc.replicator.around import Around
 from cdc.replicator.breaker import Breaker
-from cdc.replicator.limits import Limits
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pace import Pace
-from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
+from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.table import TableLoop
+from cdc.replicator.target_probe import TargetProbe
 from tests.support.clock import FakeClock
 from tests.support.replication import PLAN, MemoryMarks, MemoryReader, MemorySource, MemoryTarget, Recorder
 
@@ -100,7 +100,7 @@ def rests_after(*rounds: Round) -> list[float]:
 
     target.refuse = take
     observer = Recorder()
-    around = Around(
+    around = SharedContext(
         source=source,
         target=target,
         marks=MemoryMarks(),
@@ -108,8 +108,8 @@ def rests_after(*rounds: Round) -> list[float]:
         pace=Pace(linger_ms=1.0, busy_percent=20.0),
         backoff=Backoff(),
         breaker=Breaker(clock),
-        reach=Reach(target, clock),
-        limits=Limits(clock),
+        probe=TargetProbe(target, clock),
+        limits=ReplicatorLimits(clock),
         clock=clock,
         stop=stop,
         rng=random.Random(1),

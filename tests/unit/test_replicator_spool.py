@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from cdc.errors import Meaning, TargetError
-from cdc.replicator.room import Room
+from cdc.replicator.disk_budget import DiskBudget
 from tests.support.spooling import PACE, Rig
 from tests.support.waiting import wait_until
 
@@ -112,7 +112,7 @@ def test_a_spool_that_was_switched_off_is_still_delivered_first() -> None:
 
 
 def test_a_full_spool_stops_reading_and_nothing_is_lost() -> None:  # [R5]
-    rig = Rig(room=Room(30_000))
+    rig = Rig(room=DiskBudget(30_000))
     with rig.running():
         rig.outage()
         for first in range(2, 8000, 200):
@@ -147,7 +147,7 @@ def test_what_is_spooled_is_offered_to_whoever_keeps_a_copy() -> None:
 
 
 def test_two_tables_share_the_room() -> None:
-    room = Room(100)
+    room = DiskBudget(100)
     assert room.take(60)
     assert not room.take(60)
     assert room.has(40)

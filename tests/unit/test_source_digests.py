@@ -11,7 +11,7 @@ import pytest
 
 from cdc.change import Column, TableId, TablePlan
 from cdc.source.table import digests as digests_module
-from cdc.source.table.digests import Digests, Found, fingerprint_of, read_digests
+from cdc.source.table.digests import Digests, RangeDigests, fingerprint_of, read_digests
 
 NAMED = b"12345678"
 PLAN = TablePlan(
@@ -29,10 +29,10 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests_module, "MOST_RANGES", 8)
 
 
-def found(first: int, *sums: int, late: tuple[int, ...] = ()) -> Found:
+def found(first: int, *sums: int, late: tuple[int, ...] = ()) -> RangeDigests:
     """Ranges of ten rows each, with these sums; those numbered `late` reach past the mark."""
     flags = np.array([first + at in late for at in range(len(sums))])
-    return Found(first, np.full(len(sums), 10, np.uint64), np.array(sums, np.uint64), flags)
+    return RangeDigests(first, np.full(len(sums), 10, np.uint64), np.array(sums, np.uint64), flags)
 
 
 def known(rows: int = 50, iteration: int = 4) -> Digests:
@@ -147,7 +147,9 @@ def test_a_table_that_grows_has_wider_ranges_whose_digests_are_sums() -> None:
     assert made.width == 20
     assert made.ranges_known == 4
     made.suspect(None)
-    wide = Found(0, np.full(5, 20, np.uint64), np.array([1, 5, 9, 13, 0], np.uint64), np.zeros(5, np.bool_))
+    wide = RangeDigests(
+        0, np.full(5, 20, np.uint64), np.array([1, 5, 9, 13, 0], np.uint64), np.zeros(5, np.bool_)
+    )
     assert made.differing((0, 100), wide) == [(80, 100)]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cdc.source.file.session import SMALL_STATEMENTS, Limits, Session
+from cdc.source.file.session import SMALL_STATEMENTS, Session, SessionLimits
 
 
-def settings(limits: Limits, *names: str) -> list[object]:
+def settings(limits: SessionLimits, *names: str) -> list[object]:
     session = Session(limits)
     cursor = session.cursor()
     found = [cursor.execute("SELECT current_setting(?)", [name]).fetchall()[0][0] for name in names]
@@ -18,7 +18,7 @@ def settings(limits: Limits, *names: str) -> list[object]:
 
 def optimizers() -> set[str]:
     """Those of the DuckDB in use."""
-    session = Session(Limits())
+    session = Session(SessionLimits())
     cursor = session.cursor()
     found = {name for (name,) in cursor.execute("SELECT name FROM duckdb_optimizers()").fetchall()}
     cursor.close()
@@ -27,13 +27,13 @@ def optimizers() -> set[str]:
 
 
 def test_it_keeps_to_its_memory_and_threads() -> None:
-    memory, threads = settings(Limits(memory_mb=100, threads=1), "memory_limit", "threads")
+    memory, threads = settings(SessionLimits(memory_mb=100, threads=1), "memory_limit", "threads")
     assert (memory, threads) == ("95.3 MiB", 1)
 
 
 @pytest.mark.parametrize("wanted", [None, SMALL_STATEMENTS])
 def test_only_the_wanted_optimizers_are_used(wanted: frozenset[str] | None) -> None:
-    [disabled] = settings(Limits(optimizers=wanted), "disabled_optimizers")
+    [disabled] = settings(SessionLimits(optimizers=wanted), "disabled_optimizers")
     off = set(str(disabled).split(",")) - {""}
     assert optimizers() - off == (optimizers() if wanted is None else wanted)
 

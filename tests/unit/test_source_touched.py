@@ -16,14 +16,14 @@ import pytest
 from cdc.change import Column, Position, TableId
 from cdc.clock import SystemClock
 from cdc.source.file.pin import Pinner
-from cdc.source.file.session import Limits, Session
+from cdc.source.file.session import Session, SessionLimits
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.tail import follow
-from cdc.source.tail import touched as mirror
-from cdc.source.tail.base import Base
+from cdc.source.tail import touched as touched_module
+from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.follow import LogFollower, NotFollowable
-from cdc.source.tail.touched import Mirror
+from cdc.source.tail.touched import TouchedRows
 from cdc.source.tail.twin import Twin
 
 TABLE = TableId("main", "t")
@@ -49,21 +49,21 @@ def path(tmp_path: Path) -> Path:
 
 @dataclass
 class Followed:
-    """A mirror of the table over its file, and the rounds to apply to it."""
+    """A touched_rows of the table over its file, and the rounds to apply to it."""
 
     path: Path
     cursor: duckdb.DuckDBPyConnection
     twin: Twin
-    mirror: Mirror
+    touched_rows: TouchedRows
     rounds: list[list[bytes]]
 
     def apply(self, changes: list[bytes]) -> tuple[Rows, Rows]:
         """The rows changed and removed by a round."""
         inserts = [frame for frame in changes if frames.kind(frame) == frames.INSERT]
-        if inserts and not self.mirror.numbered:
-            self.mirror.number_from(self.mirror.base.stored_rows)
+        if inserts and not self.touched_rows.numbered:
+            self.touched_rows.number_from(self.touched_rows.base.stored_rows)
         with self.twin.attached(changes) as decoded:
-            found = self.mirror.apply(decoded, inserts)
+            found = self.touched_rows.apply(decoded, inserts)
             changed, removed = (
                 set(self.cursor.execute(f"FROM {rows}").fetchall()) if rows else set()
                 for rows in (found.changed, found.removed)
@@ -81,7 +81,7 @@ class Opener:
     def __call__(self, *statements: str) -> Followed:
         write(self.path, *statements)
         pinner = Pinner(self.path, SystemClock())
-        session = Session(Limits())
+        session = Session(SessionLimits())
         self._stack.callback(session.close)
         follower = LogFollower(pinner)
         commits = follower.start(pinner.position())
@@ -93,8 +93,8 @@ class Opener:
         ]
         cursor = session.cursor()
         twin = Twin(cursor, COLUMNS)
-        base = Base(pinner, session, cursor, TABLE)
-        made = Mirror(cursor, twin, COLUMNS, ["id"], base)
+        base = CheckpointBase(pinner, session, cursor, TABLE)
+        made = TouchedRows(cursor, twin, COLUMNS, ["id"], base)
         self._stack.callback(cursor.close)
         self._stack.callback(twin.close)
         self._stack.callback(made.close)
@@ -124,7 +124,7 @@ def test_rows_come_from_the_file_from_earlier_inserts_and_from_the_round_itself(
 def test_scattered_rows_of_many_inserts_are_found(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, literals: int
 ) -> None:
-    monkeypatch.setattr(mirror, "_LITERALS", literals)
+    monkeypatch.setattr(touched_module, "_LITERALS", literals)
     followed = opened(
         *(f"INSERT INTO t VALUES ({10 * n}, 'a'), ({10 * n + 1}, 'b')" for n in range(1, 9)),
         "UPDATE t SET s = s || 'u' WHERE id IN (1, 5, 8, 21, 30, 31, 60, 81)",
@@ -142,7 +142,7 @@ def test_a_row_deleted_comes_out_as_it_stood_and_is_counted(opened: Opener) -> N
         set(),
         {(4, "late"), (6, "x")},
     )
-    logged = followed.mirror.logged()
+    logged = followed.touched_rows.logged()
     assert (logged.inserted, logged.deleted, logged.touched.tolist()) == (0, 2, [4, 6])
 
 
@@ -154,7 +154,7 @@ def test_a_key_changed_is_removed_under_its_old_value(opened: Opener) -> None:
 def test_inserts_go_on_when_the_oldest_are_kept_no_more_and_an_update_of_those_does_not(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "_MOST_KEPT_BYTES", 1_000)
+    monkeypatch.setattr(touched_module, "_MOST_KEPT_BYTES", 1_000)
     followed = opened(
         *(f"INSERT INTO t VALUES ({n}, 'a')" for n in range(10, 40)),
         "UPDATE t SET s = 'u' WHERE id = 39",
@@ -169,7 +169,7 @@ def test_inserts_go_on_when_the_oldest_are_kept_no_more_and_an_update_of_those_d
 
 def test_a_row_that_is_nowhere_is_not_understood(opened: Opener) -> None:
     followed = opened("INSERT INTO t VALUES (10, 'a')", "UPDATE t SET s = 'u' WHERE id = 10")
-    followed.mirror.number_from(100)
+    followed.touched_rows.number_from(100)
     followed.apply(followed.rounds[0])
     with pytest.raises(NotUnderstood, match="1 rows are changed that are in neither the file nor the log"):
         followed.apply(followed.rounds[1])
@@ -190,13 +190,13 @@ def test_the_row_id_after_a_checkpoint_is_the_one_that_duckdb_gives(
     write(path, *statements, "INSERT INTO t VALUES (77, 'a')")
     with duckdb.connect(str(path), read_only=True) as connection:
         [(given,)] = connection.execute("SELECT rowid FROM t WHERE id = 77").fetchall()
-    pinner, session = Pinner(path, SystemClock()), Session(Limits())
+    pinner, session = Pinner(path, SystemClock()), Session(SessionLimits())
     follower = LogFollower(pinner)
     found = follower.start(pinner.position()).frames
     use = next(frame for frame in found if frames.kind(frame) == frames.USE_TABLE)
     insert = next(frame for frame in found if frames.kind(frame) == frames.INSERT)
     cursor = session.cursor()
-    base = Base(pinner, session, cursor, TABLE)
+    base = CheckpointBase(pinner, session, cursor, TABLE)
     assert base.exists is (first > 0)
     assert base.next_row_id(follower.header, use, insert) == given == first
     base.close()

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cdc.supervisor.machine import Do, Verdict
+from cdc.supervisor.machine import Do, FileVerdict
 from cdc.supervisor.states import State
 from tests.unit.test_supervisor_machine import CHECKED, machine
 
@@ -50,8 +50,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.do(self.program.allowed(self.now))
 
     @precondition(lambda self: self.checking)
-    @rule(verdict=st.sampled_from(Verdict))
-    def check_ends(self, verdict: Verdict) -> None:
+    @rule(verdict=st.sampled_from(FileVerdict))
+    def check_ends(self, verdict: FileVerdict) -> None:
         self.checking = False
         self.do(self.program.checked(self.now, verdict, "detail"))
 

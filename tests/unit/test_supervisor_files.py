@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cdc.config.programs import FileCheckConfig, LimitsConfig
+from cdc.config.programs import FileCheckConfig, ProgramLimitsConfig
 from cdc.supervisor.filecheck import check_files, set_aside
 from cdc.supervisor.limits import memory_breach, short_of_space
 from cdc.supervisor.logs import RotatedLog
-from cdc.supervisor.machine import Verdict
+from cdc.supervisor.machine import FileVerdict
 
 WALL = 1_760_000_000.0  # 2025-10-09T08:53:20Z
 
@@ -57,7 +57,7 @@ def test_damaged_files_are_renamed_together_and_never_over_others(tmp_path: Path
     }
 
 
-def check(tmp_path: Path, code: int, **settings: Any) -> tuple[Verdict, str]:
+def check(tmp_path: Path, code: int, **settings: Any) -> tuple[FileVerdict, str]:
     command = [sys.executable, "-c", f"print('block 7'); raise SystemExit({code})"]
     config = FileCheckConfig.model_validate(
         {"command": command, "set_aside": [tmp_path / "t.duckdb"], **settings}
@@ -73,13 +73,13 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_sound_file_stays_where_it_is(tmp_path: Path, data: Path) -> None:
-    assert check(tmp_path, 0) == (Verdict.SOUND, "block 7")
+    assert check(tmp_path, 0) == (FileVerdict.SOUND, "block 7")
     assert data.exists()
 
 
 def test_a_damaged_file_is_set_aside_with_what_was_found(tmp_path: Path, data: Path) -> None:
     verdict, detail = check(tmp_path, 7)
-    assert verdict is Verdict.CORRUPT
+    assert verdict is FileVerdict.CORRUPT
     assert detail == f"its files are damaged (block 7), and set aside as {data}.damaged-20251009T085320Z"
     assert not data.exists()
 
@@ -88,7 +88,7 @@ def test_a_damaged_file_is_set_aside_with_what_was_found(tmp_path: Path, data: P
 def test_any_other_failure_of_the_check_moves_nothing(tmp_path: Path, data: Path, code: int) -> None:
     source = "import os; os.kill(os.getpid(), 9)" if code == -9 else f"raise SystemExit({code})"
     verdict, detail = check(tmp_path, code, command=[sys.executable, "-c", source])
-    assert verdict is Verdict.UNKNOWN
+    assert verdict is FileVerdict.UNKNOWN
     assert f"exit code {code}" in detail
     assert data.exists()
 
@@ -96,14 +96,14 @@ def test_any_other_failure_of_the_check_moves_nothing(tmp_path: Path, data: Path
 def test_a_check_that_takes_too_long_moves_nothing(tmp_path: Path, data: Path) -> None:
     hang = [sys.executable, "-c", "import time; time.sleep(600)"]
     verdict, detail = check(tmp_path, 0, command=hang, timeout_sec=0.2)
-    assert verdict is Verdict.UNKNOWN
+    assert verdict is FileVerdict.UNKNOWN
     assert "did not end within 0.2 s" in detail
     assert data.exists()
 
 
-@pytest.mark.parametrize(("code", "verdict"), [(0, Verdict.RESTORED), (1, Verdict.CORRUPT)])
+@pytest.mark.parametrize(("code", "verdict"), [(0, FileVerdict.RESTORED), (1, FileVerdict.CORRUPT)])
 def test_a_restore_runs_only_where_configured(
-    tmp_path: Path, data: Path, code: int, verdict: Verdict
+    tmp_path: Path, data: Path, code: int, verdict: FileVerdict
 ) -> None:
     source = f"import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('backup'); raise SystemExit({code})"
     found, detail = check(tmp_path, 7, restore={"command": [sys.executable, "-c", source, str(data)]})
@@ -113,15 +113,15 @@ def test_a_restore_runs_only_where_configured(
 
 
 def test_memory_is_a_breach_above_its_limit_only() -> None:
-    limits = LimitsConfig(memory_mb=100)
+    limits = ProgramLimitsConfig(memory_mb=100)
     assert memory_breach(100 << 20, limits) is None
     assert memory_breach(101 << 20, limits) == "it uses 101 MB of memory, above its limit of 100 MB"
-    assert memory_breach(1 << 50, LimitsConfig()) is None
+    assert memory_breach(1 << 50, ProgramLimitsConfig()) is None
 
 
 def test_space_is_looked_at_where_a_path_will_be(tmp_path: Path) -> None:
     missing = tmp_path / "not" / "yet" / "t.duckdb"
-    assert short_of_space(missing, LimitsConfig(disk_free_mb=1)) is None
-    problem = short_of_space(missing, LimitsConfig(disk_free_mb=1 << 40))
+    assert short_of_space(missing, ProgramLimitsConfig(disk_free_mb=1)) is None
+    problem = short_of_space(missing, ProgramLimitsConfig(disk_free_mb=1 << 40))
     assert problem is not None
     assert problem.endswith(f"MB are free, below {1 << 40} MB")

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from cdc.clock import SystemClock
 from cdc.config.programs import Check, HealthConfig, HeartbeatCheck
-from cdc.supervisor.health import BoundedCheck, Health, Probe, heartbeat, probe_of
+from cdc.supervisor.health import BoundedCheck, Probe, ProgramHealth, heartbeat, probe_of
 from tests.support.clock import FakeClock
 from tests.support.waiting import wait_until
 
@@ -138,8 +138,8 @@ def test_a_check_that_hangs_is_a_failure_and_is_not_piled_up() -> None:
     wait_until(lambda: check.result() is None, "it ended after all")
 
 
-def health(trouble: Callable[[], str | None], clock: FakeClock, **settings: Any) -> Health:
-    return Health(HealthConfig.model_validate(settings), clock, trouble, environment={})
+def health(trouble: Callable[[], str | None], clock: FakeClock, **settings: Any) -> ProgramHealth:
+    return ProgramHealth(HealthConfig.model_validate(settings), clock, trouble, environment={})
 
 
 def test_a_round_is_made_every_interval() -> None:
@@ -169,7 +169,9 @@ def test_the_state_of_the_process_is_part_of_every_round() -> None:
 
 def test_every_failed_check_is_named(tmp_path: Path) -> None:
     missing = [{"kind": "heartbeat", "path": tmp_path / name} for name in ("a", "b")]
-    checked = Health(HealthConfig.model_validate({"checks": missing}), SystemClock(), well, environment={})
+    checked = ProgramHealth(
+        HealthConfig.model_validate({"checks": missing}), SystemClock(), well, environment={}
+    )
     problems: list[str] = []
 
     def ended() -> bool:

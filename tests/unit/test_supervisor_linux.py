@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cdc.config.programs import LimitsConfig
+from cdc.config.programs import ProgramLimitsConfig
 from cdc.supervisor.limits import Ceiling, apply_share
 from cdc.supervisor.linux import ControlGroup, own_group
 from cdc.supervisor.process import SpawnError, spawn
@@ -21,7 +21,7 @@ while os.nice(0) != 5: time.sleep(0.01)
 print(sorted(os.sched_getaffinity(0)), flush=True)
 """
     tree = spawn([sys.executable, "-c", source], mark="writer:1", log=tmp_path / "log")
-    apply_share(tree, LimitsConfig(cpu_cores=1, nice=5))
+    apply_share(tree, ProgramLimitsConfig(cpu_cores=1, nice=5))
     wait_until(tree.poll, "it ended")
     assert (tmp_path / "log").read_text().strip() == f"[{max(os.sched_getaffinity(0))}]"
 
@@ -34,7 +34,7 @@ try: held = bytearray(2 << 30)
 except MemoryError: print("refused")
 """
     tree = spawn([sys.executable, "-c", source], mark="writer:1", log=tmp_path / "log")
-    ceiling = Ceiling("writer", LimitsConfig(memory_mb=512, memory_ceiling="rlimit"))
+    ceiling = Ceiling("writer", ProgramLimitsConfig(memory_mb=512, memory_ceiling="rlimit"))
     ceiling.apply(tree)
     wait_until(tree.poll, "it ended")
     assert (tmp_path / "log").read_text() == "refused\n"
@@ -80,5 +80,5 @@ def test_insisting_on_a_group_where_there_is_none_is_an_error(monkeypatch: pytes
 
     monkeypatch.setattr(ControlGroup, "create", refuse)
     with pytest.raises(SpawnError, match="Permission denied"):
-        Ceiling("writer", LimitsConfig(memory_mb=10, memory_ceiling="cgroup"))
-    assert Ceiling("writer", LimitsConfig(memory_mb=10)).missing == "Permission denied"
+        Ceiling("writer", ProgramLimitsConfig(memory_mb=10, memory_ceiling="cgroup"))
+    assert Ceiling("writer", ProgramLimitsConfig(memory_mb=10)).missing == "Permission denied"

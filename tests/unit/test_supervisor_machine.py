@@ -4,7 +4,7 @@ import pytest
 
 from cdc.config.programs import FileCheckConfig, ProgramConfig
 from cdc.supervisor import conditions
-from cdc.supervisor.machine import Clear, Do, Machine, Raise, Verdict
+from cdc.supervisor.machine import Clear, Do, FileVerdict, Machine, Raise
 from cdc.supervisor.states import IllegalTransition, State, moved
 
 
@@ -249,7 +249,7 @@ def test_a_crashed_program_starts_after_its_file_was_found_sound() -> None:
     """[P7]"""
     program = crashed_and_waiting()
     assert program.tick(11.0) == ()
-    assert program.checked(12.0, Verdict.SOUND, "") == (Do.SPAWN,)
+    assert program.checked(12.0, FileVerdict.SOUND, "") == (Do.SPAWN,)
     program.spawned(12.0)
     assert state(program) is State.STARTING
 
@@ -257,14 +257,16 @@ def test_a_crashed_program_starts_after_its_file_was_found_sound() -> None:
 def test_a_damaged_file_is_an_alert_and_no_restart() -> None:
     """[P7]"""
     program = crashed_and_waiting()
-    assert program.checked(12.0, Verdict.CORRUPT, "block 7") == (Raise(conditions.FILE_CORRUPT, "block 7"),)
+    assert program.checked(12.0, FileVerdict.CORRUPT, "block 7") == (
+        Raise(conditions.FILE_CORRUPT, "block 7"),
+    )
     assert state(program) is State.FATAL
     assert program.held
 
 
 def test_a_check_that_could_not_run_is_no_proof_of_damage() -> None:
     program = crashed_and_waiting()
-    (alert,) = program.checked(12.0, Verdict.UNKNOWN, "no such command")
+    (alert,) = program.checked(12.0, FileVerdict.UNKNOWN, "no such command")
     assert isinstance(alert, Raise)
     assert alert.kind is conditions.FILE_UNCHECKED
     assert state(program) is State.FATAL
@@ -273,7 +275,7 @@ def test_a_check_that_could_not_run_is_no_proof_of_damage() -> None:
 
 def test_a_restored_file_lets_it_start_with_a_warning() -> None:
     program = crashed_and_waiting()
-    alert, spawn = program.checked(12.0, Verdict.RESTORED, "from 10:00")
+    alert, spawn = program.checked(12.0, FileVerdict.RESTORED, "from 10:00")
     assert alert == Raise(conditions.FILE_RESTORED, "from 10:00")
     assert spawn is Do.SPAWN
 
@@ -300,7 +302,7 @@ def test_a_stop_during_the_check_is_obeyed_when_the_check_ends() -> None:
     program = crashed_and_waiting()
     program.stop(11.0)
     assert state(program) is State.STOPPED
-    assert program.checked(12.0, Verdict.SOUND, "") == ()
+    assert program.checked(12.0, FileVerdict.SOUND, "") == ()
     assert state(program) is State.STOPPED
 
 

@@ -9,7 +9,7 @@ import pytest
 from cdc.change import Column, TablePlan
 from cdc.target import ServerVersion, TargetOptions
 from cdc.target.ddl import define
-from cdc.target.schema import Difference, Found, FoundColumn, Kind, compare, held_codecs
+from cdc.target.schema import Difference, FoundColumn, FoundTable, SchemaDifferenceKind, compare, held_codecs
 from tests.support.trades import PLAN
 
 NEW = ServerVersion(26, 9, 2)
@@ -21,17 +21,17 @@ def plan_of(duckdb_type: str, *, nullable: bool = True) -> TablePlan:
     return replace(PLAN, columns=(*PLAN.columns, Column("x", duckdb_type, nullable)))
 
 
-def found(x: str | None = None, engine: str = "ReplacingMergeTree(_cdc_version) ORDER BY id") -> Found:
+def found(x: str | None = None, engine: str = "ReplacingMergeTree(_cdc_version) ORDER BY id") -> FoundTable:
     """The table of `PLAN` as a server has it, with one more column `x` of this type."""
     types = [("id", "UUID"), ("seq", "Int64"), ("symbol", "Nullable(String)")]
     types += [("price", "Nullable(Decimal(18, 6))"), *([("x", x)] if x else [])]
     types += [("_cdc_version", "UInt64"), ("_cdc_deleted", "UInt8"), ("_cdc_synced_at", "DateTime")]
     columns = tuple(FoundColumn(name, kind, "", name == "id") for name, kind in types)
     names = tuple(name for name, _ in types if not name.startswith("_cdc"))
-    return Found(True, engine, columns, "View", names)
+    return FoundTable(True, engine, columns, "View", names)
 
 
-def differences(plan: TablePlan, there: Found, server: ServerVersion = NEW) -> list[Difference]:
+def differences(plan: TablePlan, there: FoundTable, server: ServerVersion = NEW) -> list[Difference]:
     return list(compare(plan, define(plan, TargetOptions(), "shop", server), there))
 
 
@@ -65,7 +65,11 @@ def test_every_engine_that_replaces_by_the_version_will_do(engine: str) -> None:
 )
 def test_a_column_is_widened_where_every_value_fits(duckdb_type: str, there: str, wanted: str) -> None:
     (difference,) = differences(plan_of(duckdb_type), found(there))
-    assert (difference.kind, difference.found, difference.wanted) == (Kind.OTHER_TYPE, there, wanted)
+    assert (difference.kind, difference.found, difference.wanted) == (
+        SchemaDifferenceKind.OTHER_TYPE,
+        there,
+        wanted,
+    )
     assert difference.statements == (f"ALTER TABLE `shop`.`trades` MODIFY COLUMN `x` {wanted}",)
 
 
@@ -84,7 +88,11 @@ def test_a_column_is_widened_where_every_value_fits(duckdb_type: str, there: str
 )
 def test_a_column_that_some_value_would_not_fit_is_not_touched(duckdb_type: str, there: str) -> None:
     (difference,) = differences(plan_of(duckdb_type), found(there))
-    assert (difference.kind, difference.statements, difference.blocks) == (Kind.OTHER_TYPE, (), True)
+    assert (difference.kind, difference.statements, difference.blocks) == (
+        SchemaDifferenceKind.OTHER_TYPE,
+        (),
+        True,
+    )
     assert "may not fit" in difference.reason
 
 
@@ -107,7 +115,7 @@ def test_a_column_that_may_be_null_holds_one_that_may_not() -> None:
 
 def test_a_missing_column_is_added_behind_the_one_before_it() -> None:
     first, *_ = differences(plan_of("BIGINT"), found())
-    assert first.kind is Kind.MISSING_COLUMN
+    assert first.kind is SchemaDifferenceKind.MISSING_COLUMN
     assert first.statements == ("ALTER TABLE `shop`.`trades` ADD COLUMN `x` Nullable(Int64) AFTER `price`",)
     assert str(first) == "column x is missing"
 
@@ -115,14 +123,14 @@ def test_a_missing_column_is_added_behind_the_one_before_it() -> None:
 def test_a_missing_version_column_is_said_with_the_engine_that_lacks_it() -> None:
     there = replace(found(engine="MergeTree ORDER BY id"), columns=found().columns[:4])
     kinds = [difference.kind for difference in differences(PLAN, there)]
-    assert kinds == [Kind.OTHER_ENGINE, *[Kind.MISSING_COLUMN] * 3]
+    assert kinds == [SchemaDifferenceKind.OTHER_ENGINE, *[SchemaDifferenceKind.MISSING_COLUMN] * 3]
 
 
 def test_what_does_not_block_does_not_stop_the_replicator() -> None:
     left = differences(PLAN, replace(found("Nullable(String)"), view_engine="", view_columns=()))
     assert [(each.kind, each.blocks) for each in left] == [
-        (Kind.EXTRA_COLUMN, False),
-        (Kind.MISSING_VIEW, False),
+        (SchemaDifferenceKind.EXTRA_COLUMN, False),
+        (SchemaDifferenceKind.MISSING_VIEW, False),
     ]
 
 

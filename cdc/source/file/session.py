@@ -45,7 +45,7 @@ SMALL_STATEMENTS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """Bounds of an in-memory DuckDB."""
 
     memory_mb: int = 512
@@ -57,7 +57,9 @@ class Limits:
 class Session:
     """A kept in-memory connection. Safe to use from several threads, each with a cursor of its own."""
 
-    def __init__(self, limits: Limits, encryption_key: str | None = None, calls: Calls | None = None) -> None:
+    def __init__(
+        self, limits: SessionLimits, encryption_key: str | None = None, calls: Calls | None = None
+    ) -> None:
         """`calls` is shared by the sessions that are to be closed together."""
         self._limits = limits
         self._key = encryption_key

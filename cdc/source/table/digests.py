@@ -59,7 +59,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RangeDigests:
     """Digests of the ranges from `first` on, as a file has them."""
 
     first: int
@@ -198,7 +198,7 @@ class Digests:
         """Nothing is known."""
         self._forget(np.arange(len(self._known)))
 
-    def differing(self, span: Span, found: Found | None) -> list[Span]:
+    def differing(self, span: Span, found: RangeDigests | None) -> list[Span]:
         """Those of the suspects in `span` that are not known to be as they are; they are so no more."""
         first, end = span[0] // self.width, -(-span[1] // self.width)
         same = self._known[first:end].copy()
@@ -226,7 +226,7 @@ class Digests:
         """All that was handed out is acknowledged."""
         self._unsettled[:] = False
 
-    def learn(self, span: Span, found: Found) -> None:
+    def learn(self, span: Span, found: RangeDigests) -> None:
         """The target holds the ranges of `span` as they were `found`, but for those the log touched; or it
         will, for it is not stored before it is settled."""
         within = slice(span[0] // self.width, -(-span[1] // self.width))
@@ -287,7 +287,7 @@ def fingerprint_of(plan: TablePlan) -> bytes:
 
 def read_digests(
     cursor: duckdb.DuckDBPyConnection, relation: str, plan: TablePlan, low: str | None, span: Span, width: int
-) -> Found:
+) -> RangeDigests:
     """The digests of the ranges of `span` in the table `relation`.
 
     Args:
@@ -310,7 +310,9 @@ def read_digests(
     )
     first = span[0] // width
     count = -(-span[1] // width) - first
-    found = Found(first, np.zeros(count, np.uint64), np.zeros(count, np.uint64), np.zeros(count, np.bool_))
+    found = RangeDigests(
+        first, np.zeros(count, np.uint64), np.zeros(count, np.uint64), np.zeros(count, np.bool_)
+    )
     for number, rows, total, is_late in cursor.execute(sql, selection.parameters).fetchall():
         found.rows[number - first], found.sums[number - first] = rows, total
         found.late[number - first] = is_late

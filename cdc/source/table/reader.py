@@ -23,9 +23,9 @@ from cdc.source.events import SourceEvents
 from cdc.source.file.pin import Pinner
 from cdc.source.file.session import FATAL
 from cdc.source.table.gap import Gap
-from cdc.source.table.resend import Again
+from cdc.source.table.resend import Resend
 from cdc.source.table.snapshot_reader import SnapshotReader
-from cdc.source.table.view import Standing
+from cdc.source.table.view import ReadState
 from cdc.source.tail.row_groups import RowGroups
 from cdc.source.tail.tail import Lost, Round, Tail
 
@@ -56,7 +56,7 @@ class TailingReader:
         Args:
             make_tail: a new tail of the table, not started; may raise Lost.
             since: the position of the last batch delivered, for the tail to go on from.
-            digests: what `owed` or `learnt` of the reader before gave last.
+            digests: what the reader before gave last, before a send or after an acknowledgement.
             deletes: hand out deleted rows too.
         """
         self._table = table
@@ -87,7 +87,7 @@ class TailingReader:
         """The last read came to its end with a tail."""
         self._unseen = False
         """Updates or deletions since that checkpoint may not have been handed out."""
-        self._again = Again(reader, clock, digests)
+        self._resend = Resend(reader, clock, digests)
         self._shown = Position(0, 0)
         """How far rows that were handed out again may have been read."""
         self._mark: Mark | None = None
@@ -109,7 +109,7 @@ class TailingReader:
         """
         self._reader.begin()
         self._read_whole = False
-        standing = Standing(after, limits, self._clock.monotonic())
+        standing = ReadState(after, limits, self._clock.monotonic())
         if not self._snapshot_due:
             standing = yield from self._rounds(standing, moving=True)
         while self._snapshot_due:
@@ -130,34 +130,34 @@ class TailingReader:
         """See `SnapshotReader.acknowledged`."""
         self._reader.acknowledged(batch)
 
-    def owed(self) -> bytes | None:
+    def digests_before_send(self) -> bytes | None:
         """What must be stored before the batch handed out last is sent; see `digests`."""
-        return self._again.owed()
+        return self._resend.digests_before_send()
 
-    def learnt(self) -> bytes | None:
+    def digests_after_acknowledgement(self) -> bytes | None:
         """What may be stored now that everything handed out is acknowledged."""
         tail, groups, read_to = self._tail, self._groups, self._reader.complete_at
-        whole = self._read_whole and not (self._unseen or self._snapshot_due or self._again.suspicious)
+        whole = self._read_whole and not (self._unseen or self._snapshot_due or self._resend.suspicious)
         if not whole or tail is None or groups is None or read_to is None:
-            return self._again.owed()
+            return self._resend.digests_before_send()
         if tail.position < max(read_to, self._shown):
-            return self._again.owed()
+            return self._resend.digests_before_send()
         if tail.base.iteration != groups.iteration:
-            return self._again.owed()
+            return self._resend.digests_before_send()
         try:
-            return self._again.learnt(tail, self._mark)
+            return self._resend.digests_after_acknowledgement(tail, self._mark)
         except SnapshotSuperseded:
-            return self._again.owed()  # the checkpoint is met by the next read
+            return self._resend.digests_before_send()  # the checkpoint is met by the next read
         except FATAL as error:
             self._lose(tail.failed(error))
-            return self._again.owed()
+            return self._resend.digests_before_send()
 
     @property
     def learning(self) -> bool:
         """The next read is to be soon, also if nothing is committed."""
         if self._late_untold() is not None:
             return True
-        return self._tail is not None and self._read_whole and self._again.learning
+        return self._tail is not None and self._read_whole and self._resend.learning
 
     def rows_behind(self, after: Mark | None) -> int:
         """See `SnapshotReader.rows_behind`."""
@@ -167,7 +167,7 @@ class TailingReader:
         self._drop_tail()
         self._reader.close()
 
-    def _snapshot(self, standing: Standing) -> Generator[Batch, None, Standing]:
+    def _snapshot(self, standing: ReadState) -> Generator[Batch, None, ReadState]:
         """What a snapshot has past the mark. Between its batches the tail goes on: a backfill may outlast
         several logs. Its rows do not move the mark then, for there are rows before them still to be read."""
         everything, self._recreated = self._recreated, False
@@ -184,7 +184,7 @@ class TailingReader:
         self._overlaps = True
         return standing
 
-    def _rewritten(self, before: Mark | None, standing: Standing) -> Generator[Batch, None, Standing]:
+    def _rewritten(self, before: Mark | None, standing: ReadState) -> Generator[Batch, None, ReadState]:
         """The rows of which changes may have gone unseen, as far as the snapshot past the mark `before` did
         not show them. Between them the tail goes on, until it meets a checkpoint."""
         groups = self._groups
@@ -196,7 +196,7 @@ class TailingReader:
                 standing = yield from self._reader.between(first, 1 << 62, groups.iteration, before, standing)
             while (tail := self._tail) is not None and groups is self._groups:
                 try:
-                    spans = self._again.take(tail, before)
+                    spans = self._resend.take(tail, before)
                 except FATAL as error:
                     self._lose(tail.failed(error))
                     break
@@ -204,14 +204,14 @@ class TailingReader:
                     break
                 for span in spans:
                     standing = yield from self._reader.between(*span, groups.iteration, before, standing)
-                self._again.handed_out()
+                self._resend.handed_out()
                 self._shown = self._pinner.position()
                 standing = yield from self._rounds(standing, moving=True)
         except SnapshotSuperseded:
             pass  # what is left stays suspect until the next checkpoint is met
         return standing
 
-    def _rounds(self, standing: Standing, *, moving: bool) -> Generator[Batch, None, Standing]:
+    def _rounds(self, standing: ReadState, *, moving: bool) -> Generator[Batch, None, ReadState]:
         """What the tail has found since the last time."""
         if self._tail is None:
             return standing
@@ -224,7 +224,7 @@ class TailingReader:
                     self._compare_after(found, self._tail)
                     self._checkpointed(self._tail)
                 if found.touched is not None:
-                    self._again.touched(found.touched)
+                    self._resend.touched(found.touched)
                 known = self._overlaps
                 for view, removed in views:
                     if self._deletes or not removed:
@@ -254,7 +254,7 @@ class TailingReader:
             self._events.tail_broken(self._table, f"{tail.vanished} rows were deleted without the log")
         elif unseen and self._deletes and (before is None or groups.may_lack_rows_of(before, logged)):
             self._events.tail_broken(self._table, _LACKING)
-        self._again.checkpointed(groups, before, logged, unseen=unseen)
+        self._resend.checkpointed(groups, before, logged, unseen=unseen)
         self._unseen = False
 
     def _start_tail(self) -> None:
@@ -264,7 +264,7 @@ class TailingReader:
         later = self._groups is not None and iteration > self._groups.iteration
         try:
             self._tail = self._make_tail()
-            since = self._again.resume_from(self._since)
+            since = self._resend.resume_from(self._since)
             resumed = self._tail.start(since, whole_log=later or self._since is not None)
         except Lost as lost:
             self._lose(lost)
@@ -273,7 +273,7 @@ class TailingReader:
         assert groups is not None, "it has been started"
         if self._groups is None:
             self._groups = groups
-            unseen = self._again.restarted(groups, self._since, resumed=resumed)
+            unseen = self._resend.restarted(groups, self._since, resumed=resumed)
             if unseen and self._deletes and groups.stored_rows:
                 self._events.tail_broken(self._table, _LACKING)
             self._unseen = False
@@ -282,7 +282,7 @@ class TailingReader:
                 self._lose(Lost("a checkpoint ran meanwhile", passing=True))
                 return
             self._checkpointed(self._tail)
-        self._again.touched(self._tail.touched)
+        self._resend.touched(self._tail.touched)
         self._told, self._late = "", None
         self._since = None
         self._refused_in = None
@@ -299,7 +299,7 @@ class TailingReader:
         self._unseen = True
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated
-        self._again.lost(recreated=lost.recreated)
+        self._resend.lost(recreated=lost.recreated)
         self._gap.broken()
         self._drop_tail()
 

@@ -15,7 +15,7 @@ import duckdb
 from cdc.change import Mark, Position
 from cdc.clock import Clock
 from cdc.source.file.session import FATAL
-from cdc.source.table.digests import Digests, Found, Span, fingerprint_of, read_digests
+from cdc.source.table.digests import Digests, RangeDigests, Span, fingerprint_of, read_digests
 from cdc.source.table.snapshot_reader import SnapshotReader
 from cdc.source.tail.row_groups import Logged, RowGroups
 from cdc.source.tail.tail import Tail
@@ -32,11 +32,11 @@ _STORE_SECONDS = 5.0
 _NOWHERE = 1 << 62
 
 
-class Again:
+class Resend:
     """The suspects of one table, and its digests. For one thread."""
 
     def __init__(self, reader: SnapshotReader, clock: Clock, stored: bytes | None) -> None:
-        """`stored` is what `owed` or `learnt` last gave to be stored."""
+        """`stored` is what was last given to be stored, before a send or after an acknowledgement."""
         self._reader = reader
         self._clock = clock
         fingerprint = fingerprint_of(reader.plan)
@@ -45,11 +45,11 @@ class Again:
         self._stored = stored is not None
         self._complete_at = loaded.iteration if loaded is not None and loaded.complete else None
         """The checkpoint that is delivered as a whole, by what is stored."""
-        self._taken: tuple[Span, Found | None] | None = None
+        self._taken: tuple[Span, RangeDigests | None] | None = None
         self._learn_at = self._store_at = clock.monotonic()
 
     def __repr__(self) -> str:
-        return f"Again({self._digests})"
+        return f"Resend({self._digests})"
 
     @property
     def suspicious(self) -> bool:
@@ -148,13 +148,13 @@ class Again:
         if found is not None:
             self._digests.learn(span, found)
 
-    def owed(self) -> bytes | None:
+    def digests_before_send(self) -> bytes | None:
         """What must be stored before anything more is sent."""
         if not self._digests.owed:
             return None
         return self._dump(complete=self._complete_at == self._digests.iteration)
 
-    def learnt(self, tail: Tail, mark: Mark | None) -> bytes | None:
+    def digests_after_acknowledgement(self, tail: Tail, mark: Mark | None) -> bytes | None:
         """What may be stored now that all of the file at the tail's checkpoint is delivered, and what the log
         after it showed.
 
@@ -180,9 +180,9 @@ class Again:
             self._complete_at = digests.iteration
             self._store_at = now + _STORE_SECONDS
             return self._dump(complete=True)
-        return self.owed()
+        return self.digests_before_send()
 
-    def _look(self, tail: Tail, mark: Mark | None, span: Span) -> Found:
+    def _look(self, tail: Tail, mark: Mark | None, span: Span) -> RangeDigests:
         low = self._reader.low(mark)
         width = self._digests.width
         try:

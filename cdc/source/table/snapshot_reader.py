@@ -29,7 +29,7 @@ from cdc.source.table.ordering import Undecided, in_order
 from cdc.source.table.overlap import HASH, READ_AT, Window, hash_of
 from cdc.source.table.ranges import Range, Selection, columns, cut, order
 from cdc.source.table.versions import check_version_column, row_versions
-from cdc.source.table.view import RoundRows, Standing, View
+from cdc.source.table.view import ReadState, RoundRows, View
 
 PIECE_ROWS = 50_000
 """Rows of the least piece: some 20 ms of reading, where writers checkpoint every 100 ms at the worst."""
@@ -117,7 +117,7 @@ class SnapshotReader:
             SourceError: the source cannot be read, or its table no longer matches the plan.
         """
         self.begin()
-        yield from self.past(Standing(after, limits, self._clock.monotonic()))
+        yield from self.past(ReadState(after, limits, self._clock.monotonic()))
 
     def begin(self) -> None:
         """Begin a read: what the one before handed out and was not acknowledged is to be handed out again."""
@@ -128,7 +128,7 @@ class SnapshotReader:
             self._complete_at = None
         self._unacknowledged.clear()
 
-    def past(self, standing: Standing, *, everything: bool = False) -> Generator[Batch, None, Standing]:
+    def past(self, standing: ReadState, *, everything: bool = False) -> Generator[Batch, None, ReadState]:
         """The rows past the mark less the overlap, or `everything`, as `read` has them.
 
         Raises:
@@ -156,8 +156,8 @@ class SnapshotReader:
             return standing
 
     def between(
-        self, first: int, end: int, iteration: int, before: Mark | None, standing: Standing
-    ) -> Generator[Batch, None, Standing]:
+        self, first: int, end: int, iteration: int, before: Mark | None, standing: ReadState
+    ) -> Generator[Batch, None, ReadState]:
         """The rows with `first <= row id < end` in the file that the checkpoint `iteration` left, but for
         those that `past` reads, from the mark `before` on. They do not move the mark.
 
@@ -177,8 +177,8 @@ class SnapshotReader:
             return (yield from self._batches(snapshot, rows, selection, standing))
 
     def changes(
-        self, view: RoundRows, standing: Standing, *, known: bool, moving: bool, removed: bool = False
-    ) -> Generator[Batch, None, Standing]:
+        self, view: RoundRows, standing: ReadState, *, known: bool, moving: bool, removed: bool = False
+    ) -> Generator[Batch, None, ReadState]:
         """Batches of all rows of `view`, which hold the newest changes and nothing else.
 
         Args:
@@ -229,8 +229,8 @@ class SnapshotReader:
         return None if mark is None else self._marking.low(mark.watermark, self._connection)
 
     def _pieces(
-        self, low: str | None, standing: Standing
-    ) -> Generator[Batch, None, tuple[str | None, Standing]]:
+        self, low: str | None, standing: ReadState
+    ) -> Generator[Batch, None, tuple[str | None, ReadState]]:
         """The rows from `low` to near the end, in pieces; answers where to read on from."""
         places = self._snapshots.run(lambda snapshot: cut(snapshot, self._plan, low, self._piece_rows))
         if not places:
@@ -261,10 +261,10 @@ class SnapshotReader:
         self,
         view: View,
         bounds: Range | None,
-        standing: Standing,
+        standing: ReadState,
         remember_from: str | None,
         rest: _Rest | None = None,
-    ) -> Generator[Batch, None, Standing]:
+    ) -> Generator[Batch, None, ReadState]:
         """Batches of the rows within `bounds`, or of those without a watermark if it is None.
 
         Rows from `remember_from` on get a hash, by which they are known once they are acknowledged.
@@ -326,11 +326,11 @@ class SnapshotReader:
         view: View,
         sql: str,
         selection: Selection,
-        standing: Standing,
+        standing: ReadState,
         *,
         removed: bool = False,
         rest: _Rest | None = None,
-    ) -> Generator[Batch, None, Standing]:
+    ) -> Generator[Batch, None, ReadState]:
         sql = f"{sql} ORDER BY {order(self._plan)}"
         with explained(view.cursor, view.relation(self._plan.table), self._plan):
             found = view.stream(sql, selection.parameters, standing.limits.rows)
@@ -342,11 +342,11 @@ class SnapshotReader:
         self,
         found: Iterable[pa.RecordBatch],
         position: Position,
-        standing: Standing,
+        standing: ReadState,
         *,
         removed: bool = False,
         rest: _Rest | None = None,
-    ) -> Generator[Batch, None, Standing]:
+    ) -> Generator[Batch, None, ReadState]:
         """Batches within the limits of `found`, which are in order, and of the `rest` before them."""
         rest = rest or _Rest()
         read = (self._versioned(rows, position) for rows in found)
@@ -375,8 +375,8 @@ class SnapshotReader:
         return rows.append_column(_VERSION, row_versions(rows, self._plan, position))
 
     def _batch(
-        self, rows: pa.RecordBatch, position: Position, standing: Standing, *, removed: bool
-    ) -> tuple[Batch, Standing]:
+        self, rows: pa.RecordBatch, position: Position, standing: ReadState, *, removed: bool
+    ) -> tuple[Batch, ReadState]:
         delivered = rows.select(list(self._plan.column_names))
         moving = np.flatnonzero(rows.column(_MOVES).to_numpy(zero_copy_only=False))
         last = delivered.slice(int(moving[-1]), 1) if len(moving) else None
@@ -393,4 +393,4 @@ class SnapshotReader:
         known = self._window.columns(rows)
         self._window.add(known)
         self._unacknowledged[id(batch)] = batch, known
-        return batch, Standing(mark or standing.mark, standing.limits, standing.seen_at)
+        return batch, ReadState(mark or standing.mark, standing.limits, standing.seen_at)

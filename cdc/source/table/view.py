@@ -43,7 +43,7 @@ class RoundRows(View, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ReadState:
     """Where a read stands: the mark so far, and how batches are made."""
 
     mark: Mark | None

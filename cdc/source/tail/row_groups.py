@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 
 from cdc.source.quote import literal
-from cdc.source.tail.base import Base
+from cdc.source.tail.checkpoint_base import CheckpointBase
 
 _SEGMENTS = """
 SELECT sum(count) FILTER (column_path = '[0, 0]'),
@@ -114,7 +114,7 @@ class RowGroups:
         return (self.ends[number - 1] if number else 0), self.ends[number]
 
 
-def read_groups(cursor: duckdb.DuckDBPyConnection, base: Base) -> RowGroups:
+def read_groups(cursor: duckdb.DuckDBPyConnection, base: CheckpointBase) -> RowGroups:
     """The row groups of the table of `base`.
 
     Raises:

@@ -1,9 +1,9 @@
 """Which rows of one table did the newest commits change, at the price of those commits alone?
 
-The tail follows the log, and lets the twin decode it and the mirror apply it. It stands beside the snapshots,
-never instead of them: it starts where a snapshot has read, and whenever it meets what it cannot follow (a
-change of the catalog, a bulk load that left row groups in the file, an update inside a nested column, missing
-commits) it says `Lost`, and a snapshot reads on.
+The tail follows the log, the twin decodes it, and touched rows are kept as they now are. The tail stands
+beside the snapshots, never instead of them: it starts where a snapshot has read, and whenever it meets what
+it cannot follow (a change of the catalog, a bulk load that left row groups in the file, an update inside a
+nested column, missing commits) it says `Lost`, and a snapshot reads on.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from cdc.source.file.session import FATAL, READ_ERRORS, Session
 from cdc.source.file.snapshot import Stream
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
-from cdc.source.tail.base import Base
+from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
 from cdc.source.tail.row_groups import Logged, RowGroups, read_groups
-from cdc.source.tail.touched import Changes, Mirror, RowIds
+from cdc.source.tail.touched import Changes, RowIds, TouchedRows
 from cdc.source.tail.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
@@ -182,7 +182,7 @@ class Tail:
         self._pinner = pinner
         self._session = session
         self._follower = LogFollower(pinner)
-        self._mirror: Mirror | None = None
+        self._touched: TouchedRows | None = None
         self.groups: RowGroups | None = None
         """The row groups of the checkpoint before the present log."""
         self.explained = True
@@ -208,16 +208,16 @@ class Tail:
         return self._follower.position
 
     @property
-    def base(self) -> Base:
+    def base(self) -> CheckpointBase:
         """The file as the checkpoint before the present log left it."""
-        assert self._mirror is not None, "start() came first"
-        return self._mirror.base
+        assert self._touched is not None, "start() came first"
+        return self._touched.base
 
     @property
     def touched(self) -> RowIds:
         """Row ids of stored rows that the present log has updated or deleted so far."""
-        assert self._mirror is not None, "start() came first"
-        return self._mirror.logged().touched
+        assert self._touched is not None, "start() came first"
+        return self._touched.logged().touched
 
     def start(self, since: Position | None, *, whole_log: bool = False) -> bool:
         """Go on from `since` if its log is still there, else from here, or from the beginning of the
@@ -275,33 +275,37 @@ class Tail:
         """What `error` means. If DuckDB has ended, in which several tails work, it is started afresh once."""
         if isinstance(error, FATAL):
             self._session.restart(self._generation)
-        mirror = self._mirror
-        overtaken = mirror is not None and self._pinner.position().iteration > mirror.base.iteration
+        touched_rows = self._touched
+        overtaken = (
+            touched_rows is not None and self._pinner.position().iteration > touched_rows.base.iteration
+        )
         ended = self._generation != self._session.generation
         return Lost(str(error).partition("\n")[0], passing=overtaken or ended)
 
     def close(self) -> None:
-        if self._mirror is not None:
-            self._mirror.base.close()
+        if self._touched is not None:
+            self._touched.base.close()
         if self._generation == self._session.generation:  # otherwise all that was registered is gone
-            if self._mirror is not None:
-                self._mirror.close()
+            if self._touched is not None:
+                self._touched.close()
             self._twin.close()
         self._follower.close()
         self.cursor.close()
 
     def _apply(self, commits: Commits) -> Iterator[Round]:
-        mirror = self._mirror
-        assert mirror is not None, "start() came first"
+        touched_rows = self._touched
+        assert touched_rows is not None, "start() came first"
         use_table, own = self._of_this_table(commits.frames)
         if not own:
             yield Round(commits.position, checkpointed=commits.checkpointed, unread=commits.unread)
             return
         inserts = [frame for frame in own if frames.kind(frame) == frames.INSERT]
-        if inserts and not mirror.numbered:
-            mirror.number_from(mirror.base.next_row_id(self._follower.header, use_table, inserts[0]))
+        if inserts and not touched_rows.numbered:
+            touched_rows.number_from(
+                touched_rows.base.next_row_id(self._follower.header, use_table, inserts[0])
+            )
         with self._twin.attached(own) as decoded:
-            yield self._round(commits, mirror.apply(decoded, inserts))
+            yield self._round(commits, touched_rows.apply(decoded, inserts))
 
     def _round(self, commits: Commits, changes: Changes) -> Round:
         small = sum(map(len, commits.frames)) <= _SMALL_BYTES
@@ -333,7 +337,7 @@ class Tail:
                     dropped = kind != frames.ALTER
                     raise Lost("the table was altered or dropped", recreated=dropped)
             elif used == self._table and kind == frames.ROW_GROUPS:
-                first = self._mirror.next_row_id if self._mirror is not None else None
+                first = self._touched.next_row_id if self._touched is not None else None
                 raise Lost("a bulk load left its rows in the file", first_row_id=first)
             elif used == self._table and kind in _ROW_CHANGES:
                 own.append(frame)
@@ -350,24 +354,24 @@ class Tail:
         return frames.may_concern(frame, self._table)
 
     def _begin(self, position: Position) -> None:
-        """Start a mirror over the file as its newest checkpoint left it, which `position` must follow."""
-        base = Base(self._pinner, self._session, self.cursor, self._table)
-        before, mirror = self.groups, self._mirror
+        """Start touched rows over the file as its newest checkpoint left it, which `position` must follow."""
+        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table)
+        before, touched_rows = self.groups, self._touched
         try:
             self.groups = read_groups(self.cursor, base)
         except duckdb.Error:
             base.verify()
             raise
-        if mirror is None:
-            self._mirror = Mirror(self.cursor, self._twin, self._columns, self._key, base)
+        if touched_rows is None:
+            self._touched = TouchedRows(self.cursor, self._twin, self._columns, self._key, base)
         else:
             if before is not None:
-                logged = self.logged = mirror.logged()
+                logged = self.logged = touched_rows.logged()
                 self.explained = self.groups.explained_by(before, logged)
                 self.vanished = self.groups.vanished(before, logged)
                 self.appeared = self.groups.appeared(before, logged)
-            mirror.base.close()
-            mirror.begin(base)
+            touched_rows.base.close()
+            touched_rows.begin(base)
         if base.iteration != position.iteration:
             raise Lost("a checkpoint followed a checkpoint", passing=True)
 
@@ -378,13 +382,13 @@ class Tail:
         Raises:
             Lost: it did, or other rows came in besides.
         """
-        mirror = self._mirror
-        assert mirror is not None
-        before, inserted = mirror.base, mirror.inserted_rows
+        touched_rows = self._touched
+        assert touched_rows is not None
+        before, inserted = touched_rows.base, touched_rows.inserted_rows
         _, own = self._of_this_table(last.frames)
         inserted += sum(frames.inserted_rows(frame) for frame in own if frames.kind(frame) == frames.INSERT)
-        base = Base(self._pinner, self._session, self.cursor, self._table)
+        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table)
         before.close()
-        mirror.base = base
+        touched_rows.base = base
         if base.iteration != before.iteration + 1 or base.stored_rows != before.stored_rows + inserted:
             raise Lost("a checkpoint overtook the log", passing=True)

@@ -1,12 +1,12 @@
 """What is the present state of the rows that the log has updated or deleted since the checkpoint?
 
-The log addresses rows by row id, and says of an update only which columns are new. The mirror keeps, in
-memory, every row that was updated, as it stands now. A row is fetched when it is first touched: from the file
-as the checkpoint left it, or from the log's own insert, whose frame is kept. So what is only inserted costs
-nothing here. It starts anew with each checkpoint, which may number rows anew.
+The log addresses rows by row id, and says of an update only which columns are new. The table touched_rows
+keeps, in memory, every row that was updated, as it stands now. A row is fetched when it is first touched:
+from the file as the checkpoint left it, or from the log's own insert, whose frame is kept. So what is only
+inserted costs nothing here. It starts anew with each checkpoint, which may number rows anew.
 
-A statement of DuckDB costs half a millisecond, however few its rows: which rows are new to the mirror, and in
-which frames they are, is found out in NumPy, and a few row ids stand in the statement itself.
+A statement of DuckDB costs half a millisecond, however few its rows: which rows are new to touched_rows, and
+in which frames they are, is found out in NumPy, and a few row ids stand in the statement itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cdc.change import Column
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.quote import identifier
-from cdc.source.tail.base import Base
+from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.row_groups import Logged
 from cdc.source.tail.twin import Decoded, LeafPath, Twin
 
@@ -37,7 +37,7 @@ _FRAME_BYTES = 100
 
 _ROW_ID = "__cdc_row_id"
 _ROUND = "__cdc_round"
-"""Of the mirror, besides the stored columns: the round that a row was touched in last."""
+"""Of touched_rows, besides the stored columns: the round that a row was touched in last."""
 
 RowIds = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -58,7 +58,7 @@ class Changes:
     """The row ids updated and deleted, ascending."""
 
 
-class Mirror:
+class TouchedRows:
     """The rows of one table touched since one checkpoint. It lives on the twin's connection."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Mirror:
         twin: Twin,
         columns: Sequence[Column],
         key: Sequence[str],
-        base: Base,
+        base: CheckpointBase,
     ) -> None:
         self._connection = connection
         self._twin = twin
@@ -81,7 +81,7 @@ class Mirror:
         )
         self.begin(base)
 
-    def begin(self, base: Base) -> None:
+    def begin(self, base: CheckpointBase) -> None:
         """Start anew on the file as a checkpoint left it."""
         self.base = base
         self._next_row_id = -1
@@ -93,7 +93,7 @@ class Mirror:
         self._round = 0
         self.inserted_rows = self.deleted_rows = 0
         self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE mirror ({_ROW_ID} BIGINT, {_ROUND} BIGINT, {self._stored})"
+            f"CREATE OR REPLACE TEMP TABLE touched_rows ({_ROW_ID} BIGINT, {_ROUND} BIGINT, {self._stored})"
         )
 
     def close(self) -> None:
@@ -142,14 +142,14 @@ class Mirror:
         rekeyed = bool(self._key_columns.intersection(decoded.columns))
         if rekeyed:
             among_touched = self._among("touched", touched)
-            run(f"CREATE OR REPLACE TEMP TABLE removed AS FROM mirror WHERE {among_touched}")
+            run(f"CREATE OR REPLACE TEMP TABLE removed AS FROM touched_rows WHERE {among_touched}")
         if paths:
             self._update(decoded, paths, ids, leaves)
         if decoded.deletes:
             among_gone = self._among("gone", gone)
             into = "INSERT INTO removed" if rekeyed else "CREATE OR REPLACE TEMP TABLE removed AS"
-            run(f"{into} FROM mirror WHERE {among_gone}")
-            [(deleted,)] = run(f"DELETE FROM mirror WHERE {among_gone}").fetchall()
+            run(f"{into} FROM touched_rows WHERE {among_gone}")
+            [(deleted,)] = run(f"DELETE FROM touched_rows WHERE {among_gone}").fetchall()
             self.deleted_rows += deleted
         self._note(inserts)
         changed = self._changed(decoded, touched, first_new)
@@ -165,14 +165,14 @@ class Mirror:
     def _changed(self, decoded: Decoded, touched: RowIds, first_new: int) -> str:
         """The SELECT of the rows inserted or updated by this round: the same text for rounds alike, where
         nothing is deleted, so that DuckDB is asked once what it means."""
-        this_round = f"FROM mirror WHERE {_ROUND} = getvariable('cdc_round')"
+        this_round = f"FROM touched_rows WHERE {_ROUND} = getvariable('cdc_round')"
         changed = f"SELECT {self._all} {this_round}"
         if not decoded.inserts:
             return changed
         changed += f" UNION ALL SELECT {self._all} FROM {self._twin.inserts}"
         if touched[-1] < first_new:
             return changed
-        if decoded.deletes:  # then some of them are not in the mirror any more
+        if decoded.deletes:  # then some of them are not in touched_rows any more
             return f"{changed} WHERE NOT ({self._among('touched', touched, f'{first_new} + rowid')})"
         return f"{changed} WHERE getvariable('cdc_first_new') + rowid NOT IN (SELECT {_ROW_ID} {this_round})"
 
@@ -253,7 +253,7 @@ class Mirror:
 
     def _take(self, rows: str, parameters: Sequence[list[int]] = ()) -> int:
         """Take in `rows`, which have a row id and then the stored columns; answers how many."""
-        sql = f"INSERT INTO mirror SELECT {_ROW_ID}, {self._round}, {self._all} FROM ({rows})"
+        sql = f"INSERT INTO touched_rows SELECT {_ROW_ID}, {self._round}, {self._all} FROM ({rows})"
         [(taken,)] = self._connection.execute(sql, parameters).fetchall()
         return int(taken)
 
@@ -328,13 +328,13 @@ class Mirror:
             )
             new = f"SELECT row_id, {last} FROM ({each}) GROUP BY row_id"
         sets = ", ".join(
-            f"{self._names[column]} = {_present((column,), f'mirror.{self._names[column]}', kind, number)}"
-            for column, kind in enumerate(self._twin.kinds)
+            f"{name} = {_present((column,), f'touched_rows.{name}', kind, number)}"
+            for column, (name, kind) in enumerate(zip(self._names, self._twin.kinds, strict=True))
             if column in decoded.columns
         )
         self._connection.execute(
-            f"UPDATE mirror SET {sets}, {_ROUND} = {self._round} FROM ({new}) new"
-            f" WHERE mirror.{_ROW_ID} = new.row_id"
+            f"UPDATE touched_rows SET {sets}, {_ROUND} = {self._round} FROM ({new}) new"
+            f" WHERE touched_rows.{_ROW_ID} = new.row_id"
         )
 
 

@@ -56,7 +56,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class TypeRule:
     """What becomes of one type, as a NOT NULL column and as one that may be NULL."""
 
     duckdb: str
@@ -65,7 +65,7 @@ class Rule:
     note: str
 
 
-def rules(server: ServerVersion) -> tuple[Rule, ...]:
+def rules(server: ServerVersion) -> tuple[TypeRule, ...]:
     """The mapping of every type in `EXAMPLES` on `server`."""
     return tuple(_rule(example, server) for example in EXAMPLES)
 
@@ -79,13 +79,13 @@ def markdown(server: ServerVersion) -> str:
     return "\n".join([lines[0], _line(["-" * width for width in widths], widths), *lines[1:]])
 
 
-def _rule(example: str, server: ServerVersion) -> Rule:
+def _rule(example: str, server: ServerVersion) -> TypeRule:
     try:
         required = column_codec(Column("example", example, nullable=False), server)
     except TargetError:
-        return Rule(example, "refused", "refused", "")
+        return TypeRule(example, "refused", "refused", "")
     optional = column_codec(Column("example", example), server)
-    return Rule(example, required.clickhouse_type, optional.clickhouse_type, required.note)
+    return TypeRule(example, required.clickhouse_type, optional.clickhouse_type, required.note)
 
 
 def _line(cells: tuple[str, ...] | list[str], widths: list[int]) -> str:

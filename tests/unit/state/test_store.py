@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cdc.change import Mark, Position, TableId, TablePlan
 from cdc.errors import Meaning, StateError
 from cdc.state import Store, open_store
-from cdc.stored import Progress
+from cdc.stored import TableProgress
 from cdc.watermark import BoundMarks, bind, reset_mark
 from tests.support.clock import FakeClock
 from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, failed_row, plan
@@ -23,7 +23,7 @@ from tests.support.stored import ORDERS, SOURCE, TRADES, FakeLease, decision, fa
 def test_a_commit_stores_everything_the_decision_says(
     store: Store, marks: BoundMarks, clock: FakeClock
 ) -> None:
-    assert marks.load(TRADES) == Progress()
+    assert marks.load(TRADES) == TableProgress()
     mark = Mark("7", ("00000000-0000-7000-8000-000000000001",))
     marks.commit(decision(mark, failed_row("a")))
     clock.set_wall(1_001.0)
@@ -167,7 +167,7 @@ def test_a_mark_reset_meanwhile_is_loaded_again_before_the_next_commit(
 def test_a_cleared_mark_sends_every_row_again_and_keeps_the_counts(store: Store, marks: BoundMarks) -> None:
     marks.commit(decision("10"))
     reset_mark(store, SOURCE, TRADES, None)
-    assert marks.load(TRADES) == Progress(rows=10, bytes=100, batches=1, schema_version="v1", resets=1)
+    assert marks.load(TRADES) == TableProgress(rows=10, bytes=100, batches=1, schema_version="v1", resets=1)
 
 
 def test_a_reset_to_another_type_is_refused_with_the_form(store: Store, marks: BoundMarks) -> None:

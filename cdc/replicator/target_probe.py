@@ -12,7 +12,7 @@ EVERY_SECONDS = 1.0
 """Between two pings: often enough that work goes on within seconds of the target's return."""
 
 
-class Reach:
+class TargetProbe:
     """The last ping, repeated once it is older than `EVERY_SECONDS`. Thread safe.
 
     It does not promise that an insert will succeed, only that somebody is there to take it.
@@ -29,7 +29,7 @@ class Reach:
         self._round_trip: float | None = None
 
     def __repr__(self) -> str:
-        return f"Reach(answered={self._answered}, round_trip={self._round_trip})"
+        return f"TargetProbe(answered={self._answered}, round_trip={self._round_trip})"
 
     def answers(self) -> bool:
         """Whether the target answers. A thread that waits for another's ping takes that one's result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Room:
+class DiskBudget:
     """How many bytes the spools of one source may take together. Thread safe."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -14,7 +14,7 @@ class Room:
         self._used = 0
 
     def __repr__(self) -> str:
-        return f"Room({self._used} of {self._limit} bytes)"
+        return f"DiskBudget({self._used} of {self._limit} bytes)"
 
     @property
     def share(self) -> float:

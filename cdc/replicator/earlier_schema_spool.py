@@ -10,14 +10,16 @@ from dataclasses import replace
 
 from cdc.change import Batch
 from cdc.errors import Meaning, TargetError
-from cdc.replicator.around import Around
 from cdc.replicator.delivery import Delivery
 from cdc.replicator.pressure import Pressure
+from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.spool import Spool
 from cdc.stored import SpoolChunk
 
 
-def deliver_older(spool: Spool, around: Around, pressure: Pressure, generation: int) -> None:
+def deliver_spool_of_earlier_schema(
+    spool: Spool, shared: SharedContext, pressure: Pressure, generation: int
+) -> None:
     """Deliver the chunks of other plans, or drop what the target does not take. Load the spool after this.
 
     Raises:
@@ -28,7 +30,7 @@ def deliver_older(spool: Spool, around: Around, pressure: Pressure, generation: 
         # Moves nothing: a mark of other columns may mean nothing now, and all is read again.
         batch = replace(spool.load(chunk.number), mark=None, position=None)
         try:
-            _deliver(batch, chunk, around, pressure, generation)
+            _deliver(batch, chunk, shared, pressure, generation)
         except TargetError as error:
             if error.meaning is Meaning.RETRY:
                 raise
@@ -37,10 +39,12 @@ def deliver_older(spool: Spool, around: Around, pressure: Pressure, generation: 
             spool.delivered([chunk.number])
 
 
-def _deliver(batch: Batch, chunk: SpoolChunk, around: Around, pressure: Pressure, generation: int) -> None:
-    target = around.target.open(batch.plan, generation)
+def _deliver(
+    batch: Batch, chunk: SpoolChunk, shared: SharedContext, pressure: Pressure, generation: int
+) -> None:
+    target = shared.target.open(batch.plan, generation)
     try:
-        delivery = Delivery(target, around, pressure, schema_version=chunk.schema_version)
+        delivery = Delivery(target, shared, pressure, schema_version=chunk.schema_version)
         delivery.deliver(batch, *delivery.encode(batch), None, chunk.number)
     finally:
         target.close()

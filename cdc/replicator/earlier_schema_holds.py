@@ -22,7 +22,7 @@ _PREFIX = "\x1f"
 _REASON = "it waited for its group, and its columns are no longer those replicated"
 
 
-class Outdated:
+class HeldByEarlierSchema:
     """The outdated held rows of one table. For one thread."""
 
     def __init__(self, plan: TablePlan, held: Iterable[HeldRows]) -> None:

@@ -9,7 +9,7 @@ from cdc.errors import TargetError
 from cdc.replicator.ports import TargetTable
 
 
-class LateTable:
+class LazyTable:
     """Opened by the first `encode`, which then raises what opening raises."""
 
     def __init__(
@@ -24,7 +24,7 @@ class LateTable:
         self.error = error
 
     def __repr__(self) -> str:
-        return f"LateTable({self._table!r})"
+        return f"LazyTable({self._table!r})"
 
     @property
     def opened(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cdc.config.redis import RedisOptions
 from cdc.errors import CdcError
-from cdc.mirror import Mirror
+from cdc.redis_copy import RedisCopy
 
 SOURCE = "0f3a"
 
@@ -31,8 +31,8 @@ class Events:
 
 
 @contextmanager
-def mirror_of(options: RedisOptions, events: Events, *, pid: int = 7, **more: Any) -> Iterator[Mirror]:
-    """The copy that process `pid` makes, with `more` for `Mirror`."""
+def copy_of(options: RedisOptions, events: Events, *, pid: int = 7, **more: Any) -> Iterator[RedisCopy]:
+    """The copy that process `pid` makes, with `more` for `RedisCopy`."""
     status = {"state": "running", "pid": pid, "tables": [{"table": "main.trades", "watermark": "5"}]}
-    with Mirror(options, SOURCE, lambda: status, events, **more) as mirror:
-        yield mirror
+    with RedisCopy(options, SOURCE, lambda: status, events, **more) as redis_copy:
+        yield redis_copy

@@ -15,13 +15,13 @@ import redis
 from cdc.change import Batch, Column, Mark, Position, TableId, TablePlan
 from cdc.config.redis import RedisOptions, check_url
 from cdc.errors import ConfigError, Meaning, TargetError
-from cdc.mirror import MirroredTarget, base_key, read_row, row_key, schema_key
-from cdc.mirror import mirror as mirror_module
-from cdc.mirror.rows import schema_name
 from cdc.redis_client import connect
+from cdc.redis_copy import CopiedTarget, base_key, read_row, row_key, schema_key
+from cdc.redis_copy import copy as copy_module
+from cdc.redis_copy.rows import schema_name
 from tests.support.clock import FakeClock
-from tests.support.mirrored import SOURCE, Events, mirror_of
 from tests.support.redis import RedisServer
+from tests.support.redis_copied import SOURCE, Events, copy_of
 from tests.support.replication import PLAN, MemoryTarget, batch_of
 from tests.support.waiting import wait_until
 
@@ -44,9 +44,9 @@ def test_the_last_state_of_each_row_can_be_read_for_as_long_as_asked(redis_serve
     events = Events()
     first, second = batch_of([1, 2]), batch_of([2, 3])
     second = replace(second, versions=pa.array([9, 9], pa.uint64()))
-    with mirror_of(redis_server.options, events, row_ttl_seconds=3600) as mirror:
-        mirror.offer(first)
-        mirror.offer(second)
+    with copy_of(redis_server.options, events, row_ttl_seconds=3600) as redis_copy:
+        redis_copy.offer(first)
+        redis_copy.offer(second)
         wait_until(lambda: events.wrote == 4, "the rows are copied")
         assert stored(redis_server, first, "1") == (1, {"id": 1, "seq": 1})
         assert stored(redis_server, first, "2") == (9, {"id": 2, "seq": 2})
@@ -69,24 +69,24 @@ def test_every_type_comes_back_as_it_was(redis_server: RedisServer) -> None:
     rows = pa.RecordBatch.from_pydict(values)
     batch = Batch(plan, rows, pa.array([2**64 - 1], pa.uint64()), Mark("7", ("x",)), Position(1, 1), 0.0)
     events = Events()
-    with mirror_of(redis_server.options, events) as mirror:
-        mirror.offer(batch)
+    with copy_of(redis_server.options, events) as redis_copy:
+        redis_copy.offer(batch)
         wait_until(lambda: events.wrote == 1, "the row is copied")
     assert stored(redis_server, batch, str(UUID(int=5))) == (2**64 - 1, rows.to_pylist()[0])
 
 
 def test_a_deleted_row_is_deleted(redis_server: RedisServer) -> None:
     events = Events()
-    with mirror_of(redis_server.options, events) as mirror:
-        mirror.offer(batch_of([1, 2]))
-        mirror.offer(replace(batch_of([1]), deleted=pa.array([True])))
+    with copy_of(redis_server.options, events) as redis_copy:
+        redis_copy.offer(batch_of([1, 2]))
+        redis_copy.offer(replace(batch_of([1]), deleted=pa.array([True])))
         wait_until(lambda: events.wrote == 3, "the rows are copied")
     assert stored(redis_server, batch_of([1]), "1") is None
     assert stored(redis_server, batch_of([1]), "2") is not None
 
 
 def test_how_far_each_table_is_stands_there(redis_server: RedisServer) -> None:
-    with mirror_of(redis_server.options, Events()), redis_server.client() as client:
+    with copy_of(redis_server.options, Events()), redis_server.client() as client:
         wait_until(lambda: client.hget("cdc:0f3a:sync", "main.trades"), "the state is there")
         assert json.loads(client.hget("cdc:0f3a:sync", "main.trades") or "")["watermark"] == "5"
         about = json.loads(client.get("cdc:0f3a:replicator") or "")
@@ -96,8 +96,8 @@ def test_how_far_each_table_is_stands_there(redis_server: RedisServer) -> None:
 def test_over_mutual_tls(redis_server: RedisServer) -> None:
     """[S1]"""
     events = Events()
-    with mirror_of(redis_server.tls_options, events) as mirror:
-        mirror.offer(batch_of([1]))
+    with copy_of(redis_server.tls_options, events) as redis_copy:
+        redis_copy.offer(batch_of([1]))
         wait_until(lambda: events.wrote == 1, "the row is copied")
     for wrong in (
         replace(redis_server.tls_options, cert_file=None, key_file=None),
@@ -110,15 +110,15 @@ def test_over_mutual_tls(redis_server: RedisServer) -> None:
 
 def test_a_server_that_is_killed_is_gone_on_with_once_it_is_back(redis_server: RedisServer) -> None:
     events = Events()
-    with mirror_of(redis_server.options, events) as mirror:
-        mirror.offer(batch_of([1]))
+    with copy_of(redis_server.options, events) as redis_copy:
+        redis_copy.offer(batch_of([1]))
         wait_until(lambda: events.wrote == 1, "the row is copied")
         redis_server.kill()
         wait_until(lambda: events.reached, "its loss is noticed")
-        mirror.offer(batch_of([2]))
+        redis_copy.offer(batch_of([2]))
         redis_server.start()
         wait_until(lambda: events.reached[-1] is None, "it is back")
-        mirror.offer(batch_of([3]))
+        redis_copy.offer(batch_of([3]))
         wait_until(lambda: stored(redis_server, batch_of([3]), "3"), "what came later is copied")
 
 
@@ -127,8 +127,8 @@ def test_a_full_server_is_said_to_be_so_and_what_does_not_fit_is_counted(redis_s
     with redis_server.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
-    with mirror_of(redis_server.options, events) as mirror:
-        mirror.offer(batch_of([1]))
+    with copy_of(redis_server.options, events) as redis_copy:
+        redis_copy.offer(batch_of([1]))
         wait_until(lambda: events.dropped == 1, "the row is given up")
     error = events.reached[0]
     assert error is not None
@@ -141,11 +141,11 @@ def test_a_server_that_hangs_costs_nothing_but_what_the_queue_holds(
     events = Events()
     batch = batch_of(list(range(1000)))
     with (
-        mirror_of(redis_server.options, events, max_bytes=10 * batch.nbytes) as mirror,
+        copy_of(redis_server.options, events, max_bytes=10 * batch.nbytes) as redis_copy,
         redis_server.frozen(),
     ):
         for _ in range(100):
-            mirror.offer(batch)
+            redis_copy.offer(batch)
         assert 89_000 <= events.dropped <= 90_000  # one may have been taken out
         wait_until(lambda: events.reached, "it is noticed")
     assert events.reached[0] is not None
@@ -155,10 +155,10 @@ def test_a_backfill_does_not_take_the_interpreter_from_replication(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It copies so many rows a second, and waits between."""
-    monkeypatch.setattr(mirror_module, "MOST_ROWS_PER_SECOND", 100.0)
+    monkeypatch.setattr(copy_module, "MOST_ROWS_PER_SECOND", 100.0)
     events, clock = Events(), FakeClock()
-    with mirror_of(redis_server.options, events, clock=clock) as mirror:
-        mirror.offer(batch_of(list(range(1, 2001))))
+    with copy_of(redis_server.options, events, clock=clock) as redis_copy:
+        redis_copy.offer(batch_of(list(range(1, 2001))))
         wait_until(lambda: events.wrote == 2000, "all is copied")
     assert sum(seconds for seconds in clock.waits if seconds > 1.0) >= 18.0
 
@@ -166,7 +166,7 @@ def test_a_backfill_does_not_take_the_interpreter_from_replication(
 def test_what_is_on_its_way_is_offered_also_while_the_target_is_away() -> None:
     """[R5]"""
     memory, offered = MemoryTarget(), list[Batch]()
-    target = MirroredTarget(memory, offered.append)
+    target = CopiedTarget(memory, offered.append)
     table = target.open(PLAN)
     memory.refuse = lambda seqs: TargetError("insert", "trades", "away", "Start it", meaning=Meaning.RETRY)
     first, second = batch_of([1]), batch_of([2, 3])

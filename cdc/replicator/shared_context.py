@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
-from cdc.replicator.admitted import Rules
 from cdc.replicator.breaker import Breaker
-from cdc.replicator.limits import Limits
+from cdc.replicator.disk_budget import DiskBudget
+from cdc.replicator.hold_decision import GroupRules
+from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pace import Pace
 from cdc.replicator.ports import Marks, Observer, Source, Target
-from cdc.replicator.reach import Reach
 from cdc.replicator.retry import Backoff
-from cdc.replicator.room import Room
+from cdc.replicator.target_probe import TargetProbe
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class SharedContext:
     """The ports, the policies and the time. `stop` ends every wait."""
 
     source: Source
@@ -30,15 +30,15 @@ class Around:
     pace: Pace
     backoff: Backoff
     breaker: Breaker
-    reach: Reach
-    limits: Limits
+    probe: TargetProbe
+    limits: ReplicatorLimits
     clock: Clock
     stop: threading.Event
     rng: random.Random
     plan_again: Callable[[TablePlan], TablePlan] | None = None
-    rules: Rules | None = None
+    rules: GroupRules | None = None
     """Makes what evaluates a table's completion condition; None: no plan has one."""
     copied: Callable[[Batch], None] | None = None
     """Is offered what is spooled, at once; None: nobody keeps a copy."""
-    room: Room | None = None
+    room: DiskBudget | None = None
     """What all spools may take; None: reading waits while the target is away."""

@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
-from cdc.replicator.admitted import GROUP_NUMBER, Admitted, Early, Rule, Waiting
+from cdc.replicator.earlier_schema_holds import VERSION, HeldByEarlierSchema
+from cdc.replicator.hold_decision import GROUP_NUMBER, Early, GroupRule, HoldDecision, Waiting
 from cdc.replicator.identity import Key, keys
-from cdc.replicator.outdated import VERSION, Outdated
 from cdc.stored import Held, HeldRows, Holding
 from cdc.text import texts
 
@@ -49,14 +49,14 @@ class _Group:
         return sum(int(piece.nbytes) for piece in self.pieces)
 
 
-class Hold:
+class GroupHold:
     """The held rows of one table. For one thread; what it admits is to be delivered in the same order.
 
     What it answers is taken as done at once: whoever fails to deliver it makes a new one from what is stored.
     """
 
     def __init__(
-        self, plan: TablePlan, schema_version: str, rule: Rule | None, held: Held, clock: Clock
+        self, plan: TablePlan, schema_version: str, rule: GroupRule | None, held: Held, clock: Clock
     ) -> None:
         """`rule` is None where the configuration has none any more: all that is held is due then."""
         self._plan = plan
@@ -67,7 +67,9 @@ class Hold:
         self._homes: dict[Key, str] = {}
         self._rows = 0
         self._bytes = 0
-        self._outdated = Outdated(plan, (each for each in held.rows if each.schema_version != schema_version))
+        self._outdated = HeldByEarlierSchema(
+            plan, (each for each in held.rows if each.schema_version != schema_version)
+        )
         now = clock.wall()
         self._delivered = OrderedDict((group, min(at, now)) for group, at in held.delivered)
         for each in sorted(held.rows, key=lambda each: each.since):  # stable: pieces stay in their order
@@ -79,7 +81,7 @@ class Hold:
             self._add(each.group, group, piece)
 
     def __repr__(self) -> str:
-        return f"Hold({self._plan.table}, {self._rows} rows in {len(self._groups)} groups)"
+        return f"GroupHold({self._plan.table}, {self._rows} rows in {len(self._groups)} groups)"
 
     @property
     def waiting(self) -> Waiting:
@@ -98,7 +100,7 @@ class Hold:
         since = self.waiting.since
         return float("inf") if since is None else max(0.0, since + self._max_age - self._clock.wall())
 
-    def due(self) -> Admitted | None:
+    def due(self) -> HoldDecision | None:
         """Groups that have waited long enough; None when there are none.
 
         To be asked once the table was read to its end: what completes them might still be to be read before.
@@ -110,9 +112,9 @@ class Hold:
         self._remember(turn)
         failed, released = self._outdated.give_up()
         turn.released |= released
-        return Admitted(self._batch(turn.pieces), turn.holding(), failed, turn.early(), self.waiting)
+        return HoldDecision(self._batch(turn.pieces), turn.holding(), failed, turn.early(), self.waiting)
 
-    def admit(self, batch: Batch) -> Admitted:
+    def admit(self, batch: Batch) -> HoldDecision:
         """What of `batch`, and of the rows held, is delivered now.
 
         Raises:
@@ -126,9 +128,9 @@ class Hold:
             self._expel(turn, aged=True)  # what was held goes before its newer state
             self._remember(turn)
             if not turn.changed:
-                return Admitted(batch)
+                return HoldDecision(batch)
             whole = self._before(self._batch(turn.pieces), batch)
-            return Admitted(whole, turn.holding(), (), turn.early(), self.waiting)
+            return HoldDecision(whole, turn.holding(), (), turn.early(), self.waiting)
         passing, waiting = self._sort(batch, rule.group, turn)
         complete = self._complete(batch, waiting, turn)
         for group in complete:
@@ -142,7 +144,7 @@ class Hold:
         self._remember(turn)
         self._store(turn)
         if not turn.pieces and len(passing) == len(batch):
-            return Admitted(batch, turn.holding(), waiting=self.waiting if turn.changed else None)
+            return HoldDecision(batch, turn.holding(), waiting=self.waiting if turn.changed else None)
         chosen = pa.array(sorted(passing), pa.int64())
         kept = replace(
             batch,
@@ -151,7 +153,7 @@ class Hold:
             deleted=None if batch.deleted is None else batch.deleted.take(chosen),
         )
         whole = self._before(self._batch(turn.pieces), kept)
-        return Admitted(whole, turn.holding(), (), turn.early(), self.waiting)
+        return HoldDecision(whole, turn.holding(), (), turn.early(), self.waiting)
 
     def close(self) -> None:
         if self._rule is not None:

@@ -1,4 +1,4 @@
-"""A target that offers the mirror each batch on its way; the replicator knows nothing of it.
+"""A target that offers the copy each batch on its way; the replicator knows nothing of it.
 
 A batch is offered when it is encoded, not once it is acknowledged, or by `offer` when it is spooled: while
 the target is away, what was read and is not there yet stands in Redis. [R5]
@@ -12,18 +12,18 @@ from cdc.change import Batch, Encoded, TablePlan
 from cdc.replicator.ports import Target, TargetTable
 
 
-class MirroredTarget:
-    """`target`, whose batches are offered to the mirror too."""
+class CopiedTarget:
+    """`target`, whose batches are offered to the copy too."""
 
     def __init__(self, target: Target, offer: Callable[[Batch], None]) -> None:
         self._target = target
         self.offer = offer
 
     def __repr__(self) -> str:
-        return f"MirroredTarget({self._target!r})"
+        return f"CopiedTarget({self._target!r})"
 
     def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
-        return _MirroredTable(self._target.open(plan, generation), self.offer)
+        return _CopiedTable(self._target.open(plan, generation), self.offer)
 
     def ping(self) -> float:
         return self._target.ping()
@@ -32,7 +32,7 @@ class MirroredTarget:
         self._target.close()
 
 
-class _MirroredTable:
+class _CopiedTable:
     def __init__(self, table: TargetTable, offer: Callable[[Batch], None]) -> None:
         self._table = table
         self._offer = offer

@@ -23,9 +23,9 @@ from cdc.change import Batch
 from cdc.clock import Clock, SystemClock
 from cdc.config.redis import RedisOptions
 from cdc.errors import CdcError
-from cdc.mirror.rows import Rows, base_key, lease_number_key, schema_key
 from cdc.rate import Rate
 from cdc.redis_client import Overtaken, away, connect
+from cdc.redis_copy.rows import Rows, base_key, lease_number_key, schema_key
 
 MAX_BYTES = 64 << 20
 """Of rows that wait to be written: two of the largest batches by default."""
@@ -72,7 +72,7 @@ return false
 )
 
 
-class MirrorEvents(Protocol):
+class RedisCopyEvents(Protocol):
     """Told what becomes of the copy; must neither raise nor block."""
 
     def redis_wrote(self, rows: int) -> None: ...
@@ -86,7 +86,7 @@ class MirrorEvents(Protocol):
         ...
 
 
-class Mirror:
+class RedisCopy:
     """The copy of one source's state. A context manager: entering starts the thread, leaving ends it.
 
     `offer` may be called from any thread and takes microseconds.
@@ -97,7 +97,7 @@ class Mirror:
         options: RedisOptions,
         source: str,
         status: Callable[[], Mapping[str, Any]],
-        events: MirrorEvents,
+        events: RedisCopyEvents,
         *,
         lease_number: int | None = None,
         row_ttl_seconds: int = 3600,
@@ -129,10 +129,10 @@ class Mirror:
         self._filled = threading.Event()
         self._stop = threading.Event()
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, name="redis mirror", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="redis copy", daemon=True)
 
     def __repr__(self) -> str:
-        return f"Mirror({self._options}, {len(self._queue)} batches wait)"
+        return f"RedisCopy({self._options}, {len(self._queue)} batches wait)"
 
     def __enter__(self) -> Self:
         self._thread.start()

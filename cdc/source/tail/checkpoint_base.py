@@ -20,7 +20,7 @@ from cdc.source.format import frames
 from cdc.source.quote import qualified
 
 
-class Base:
+class CheckpointBase:
     """The file as its newest checkpoint left it, without its log, attached; to be closed."""
 
     def __init__(

@@ -15,7 +15,7 @@ GROUP_NUMBER = "__cdc_group"
 """The column that tells the groups of one evaluation apart, numbered from 0."""
 
 
-class Rule(Protocol):
+class GroupRule(Protocol):
     """Evaluates a table's completion condition."""
 
     def complete(self, rows: pa.Table) -> set[int]:
@@ -29,7 +29,7 @@ class Rule(Protocol):
     def close(self) -> None: ...
 
 
-Rules = Callable[[TablePlan, Completion], Rule]
+GroupRules = Callable[[TablePlan, Completion], GroupRule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class HoldDecision:
     """What is to be delivered, and how that changes what is held."""
 
     batch: Batch

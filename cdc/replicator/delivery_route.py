@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Self
 
 from cdc.change import Batch, Mark, TablePlan
-from cdc.replicator.admitted import Admitted
-from cdc.replicator.around import Around
 from cdc.replicator.breaker import BreakerState
 from cdc.replicator.delivery import Delivery, Stopped
-from cdc.replicator.hold import Hold
-from cdc.replicator.late import LateTable
+from cdc.replicator.group_hold import GroupHold
+from cdc.replicator.hold_decision import HoldDecision
+from cdc.replicator.lazy_table import LazyTable
 from cdc.replicator.pipeline import Pipeline
 from cdc.replicator.ports import TableReader
+from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.spool import Spool
 
 PATIENCE_SECONDS = 1.0
@@ -29,23 +29,23 @@ LOOK_SECONDS = 0.1
 """How often a wait looks whether the target has gone away, or another table has made room."""
 
 
-class Outlet:
+class DeliveryRoute:
     """The way of one table's batches. For one thread; a context manager, around that of the pipeline."""
 
     def __init__(
         self,
         plan: TablePlan,
-        around: Around,
+        shared: SharedContext,
         reader: TableReader,
         pipeline: Pipeline,
         delivery: Delivery,
-        hold: Hold,
+        hold: GroupHold,
         spool: Spool,
-        target: LateTable,
+        target: LazyTable,
     ) -> None:
         self._plan = plan
-        self._around = around
-        self._clock = around.clock
+        self._shared = shared
+        self._clock = shared.clock
         self._reader = reader
         self._pipeline = pipeline
         self._delivery = delivery
@@ -56,7 +56,7 @@ class Outlet:
         """Where reading goes on: what was read up to there is delivered or in the spool."""
 
     def __repr__(self) -> str:
-        return f"Outlet({self._plan.table}, {self._spool!r})"
+        return f"DeliveryRoute({self._plan.table}, {self._spool!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -75,13 +75,13 @@ class Outlet:
     def away(self) -> bool:
         """The target has not been taking anything for a while, and has shown that it cannot."""
         if not self._target.opened:
-            return not self._around.reach.lately()
+            return not self._shared.probe.lately()
         failing = self._delivery.failing_since
         if failing is not None and self._clock.monotonic() - failing >= PATIENCE_SECONDS:
             return True
         if self._pipeline.stuck_seconds < PATIENCE_SECONDS:
             return False
-        return self._around.breaker.state is not BreakerState.CLOSED or not self._around.reach.lately()
+        return self._shared.breaker.state is not BreakerState.CLOSED or not self._shared.probe.lately()
 
     @property
     def _well(self) -> bool:
@@ -99,8 +99,8 @@ class Outlet:
         while True:
             if spool.backlog or (spool.enabled and not self._well):
                 if self._secure() and spool.gather(batch):
-                    if self._around.copied is not None:
-                        self._around.copied(batch)
+                    if self._shared.copied is not None:
+                        self._shared.copied(batch)
                     self._past(batch)
                     return
                 self.tend(LOOK_SECONDS)  # until there is room, or nothing before the batch any more
@@ -119,7 +119,7 @@ class Outlet:
         if not self._spool.backlog:
             self._wait(self._pipeline.is_empty)
 
-    def emit(self, admitted: Admitted) -> None:
+    def emit(self, admitted: HoldDecision) -> None:
         """Deliver rows that were held, which are stored elsewhere until then.
 
         Raises:
@@ -155,7 +155,7 @@ class Outlet:
             number, batch, durable = self._spool.take()
             self._pipeline.start(batch, self._hold.admit(batch), chunk=number, durable=durable)
         if self.away:
-            if self._clock.wait(self._around.stop, seconds):
+            if self._clock.wait(self._shared.stop, seconds):
                 raise Stopped
         elif self._spool.backlog:
             self._pipeline.has_room(seconds)
@@ -194,5 +194,5 @@ class Outlet:
         self.mark = batch.mark or self.mark
 
     def _check_stop(self) -> None:
-        if self._around.stop.is_set():
+        if self._shared.stop.is_set():
             raise Stopped
