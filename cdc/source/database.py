@@ -13,7 +13,8 @@ from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.file.calls import Calls
-from cdc.source.file.pin import Pinner
+from cdc.source.file.passing import PassingLogs, passing_logs
+from cdc.source.file.pin import LOG, Pinner
 from cdc.source.file.session import SMALL_STATEMENTS, Session, SessionLimits
 from cdc.source.file.snapshot import Snapshot, Snapshots
 from cdc.source.file.watch import Watch
@@ -40,6 +41,7 @@ class DuckDbSource(Closing):
         tail_session: Session,
         snapshots: Snapshots,
         watch: Watch,
+        passing: PassingLogs | None,
         clock: Clock,
         events: SourceEvents,
         *,
@@ -52,6 +54,7 @@ class DuckDbSource(Closing):
         self._tail_session = tail_session
         self._snapshots = snapshots
         self._watch = watch
+        self._passing = passing
         self._clock = clock
         self._events = events
         self._max_skew_seconds = max_skew_seconds
@@ -117,7 +120,7 @@ class DuckDbSource(Closing):
             schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
             if schema is None:
                 raise Lost("the table is gone")
-            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._tail_session)
+            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._tail_session, self._passing)
 
         tailing = TailingReader(
             plan.table,
@@ -183,6 +186,8 @@ class DuckDbSource(Closing):
         self.wake()
         self._watch.close()
         if self._session.calls.end(seconds):
+            if self._passing is not None:
+                self._passing.close()
             self._snapshots.close()
             self._session.close()
             self._tail_session.close()
@@ -287,15 +292,19 @@ def open_source(
     events = events or NoEvents()
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
+    tailing = tailing and not use_direct
+    log = pinner.path.with_name(pinner.path.name + LOG)
+    passing = passing_logs(log) if tailing else None
     return DuckDbSource(
         pinner,
         session,
         tail_session,
         snapshots,
         watch,
+        passing,
         clock,
         events,
         max_skew_seconds=max_skew_seconds,
-        tailing=tailing and not use_direct,
+        tailing=tailing,
         deletes=deletes,
     )

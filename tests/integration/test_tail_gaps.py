@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdc.change import BatchLimits
+from cdc.source import database
 from tests.support.followed import ROWS, Followed
 from tests.support.kept import Kept
 from tests.support.sources import plan_of
@@ -20,8 +21,10 @@ from tests.support.writers import OLDER, VERSIONS
 FEW = BatchLimits(rows=100, bytes=32 << 20)
 UNREAD = "a log, or the end of one, may have come and gone between two reads"
 
-
 BULK = 2_000
+SLOW = {"debug_checkpoint_scan_sleep_ms": "200"}
+"""What a checkpoint takes at least. Since DuckDB 2.0.1 a commit that skips the log has one of its own
+meanwhile, which must be opened in time, on a busy machine too, for its rows to be counted."""
 
 
 @pytest.fixture(params=VERSIONS)
@@ -36,7 +39,7 @@ def current(tmp_path: Path) -> Iterator[Followed]:
 
 
 def following(directory: Path, version: str) -> Iterator[Followed]:
-    config = {} if version in OLDER else {"auto_checkpoint_skip_wal_threshold": str(BULK)}
+    config = {} if version in OLDER else {"auto_checkpoint_skip_wal_threshold": str(BULK), **SLOW}
     with ExitStack() as stack:
         followed = Followed(directory / "t.db", stack)
         followed.write(version, config)
@@ -94,6 +97,17 @@ def test_so_are_rows_of_the_first_log_after_there_was_none(versions: Followed) -
     assert versions.equal()
     assert versions.heard.gaps == []
     assert versions.heard.lost == [UNREAD]
+
+
+def test_where_no_one_tells_of_logs_in_time_such_a_commit_is_counted_or_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB 2.0.0 makes no log for it."""
+    monkeypatch.setattr(database, "passing_logs", lambda path: None)
+    for blind in following(tmp_path, VERSIONS[-1]):
+        blind.run(*bulk(2_000))
+        assert blind.equal()
+        assert (blind.heard.gaps, blind.heard.lost) in (([BULK], []), ([], [UNREAD]))
 
 
 def test_after_an_unread_log_gaps_are_counted_again(current: Followed) -> None:

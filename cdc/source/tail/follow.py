@@ -3,8 +3,8 @@
 A `LogFollower` is put at a position, and then hands out every later commit once, as its frames. A
 checkpoint ends a log: its rest is read from the descriptor that was kept open, and the next log is
 followed from its start. Where a log was emptied in place, or a whole one may have come and gone between two
-looks, it says that commits are missing; it cannot know of a commit that bypassed the log, so whoever needs
-every row compares with a snapshot after each checkpoint.
+looks, it says that commits are missing, and whether a log may have held them; it cannot know of a commit that
+bypassed the log, so whoever needs every row compares with a snapshot after each checkpoint.
 
 Commits written while a checkpoint runs wait in a log of their own until it has ended, a few milliseconds.
 """
@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass, replace
 
 from cdc.change import Position
+from cdc.source.file.passing import PassingLogs
 from cdc.source.file.pin import LOG, Pin, Pinner
 from cdc.source.format import frames
 from cdc.source.format.log import FRAMED, parse_log_header, reader_at
@@ -50,13 +51,16 @@ class Commits:
 class LogFollower:
     """Follows the logs of one database. It keeps a descriptor of the present log open; not thread safe."""
 
-    def __init__(self, pinner: Pinner) -> None:
+    def __init__(self, pinner: Pinner, passing: PassingLogs | None = None) -> None:
         self._pinner = pinner
+        self._passing = passing
         self._file: int | None = None
         self._position = Position(0, 0)
         self._header_size = 0
         self._entries: int | None = None
         """When the directory last changed, as of a look at which there was no log."""
+        self._missed = 0
+        """How many logs had come and gone unseen, as of that look."""
         self.header = b""
         """The bytes before the first frame of the present log."""
 
@@ -73,14 +77,14 @@ class LogFollower:
             SourceError: the file cannot be read.
         """
         self.close()
-        entries = self._read_entries()
+        before = self._read_entries(), self._read_missed()
         with self._pinner.pin() as pin:
             if pin.headers.encrypted:
                 raise NotFollowable("the log is encrypted")
             if pin.position.iteration != position.iteration:
                 raise NotFollowable("a checkpoint ran meanwhile")
             self._take(pin)
-            self._note_entries(entries)
+            self._note(*before)
             found = self._read_to(position.offset)
         self._position = position
         return Commits(found, position)
@@ -92,7 +96,7 @@ class LogFollower:
             NotFollowable: more than `MAX_ROUND_BYTES` came, or a log of an unknown version.
             SourceError: the file cannot be read.
         """
-        entries = self._read_entries()
+        before = self._read_entries(), self._read_missed()
         with self._pinner.pin() as pin:
             if pin.position == self._position:
                 found = []
@@ -100,7 +104,7 @@ class LogFollower:
                 found = self._more_of_this_log(pin)
             else:
                 found = [*self._rest_of_old_log(), self._new_log(pin)]
-        self._note_entries(entries)
+        self._note(*before)
         return found
 
     def close(self) -> None:
@@ -132,7 +136,7 @@ class LogFollower:
 
     def _new_log(self, pin: Pin) -> Commits:
         missing = pin.position.iteration > self._position.iteration + 1 or not self._has_kept_all(pin)
-        unread = missing and not self._had_no_log()
+        unread = missing and not self._had_no_log(pin)
         self._take(pin)
         log = pin.logs.get(LOG)
         found, end = self._read(0, log.size) if log is not None else ((), 0)
@@ -150,9 +154,15 @@ class LogFollower:
         reused = log is not None and os.path.samestat(old, os.fstat(log.file))
         return old.st_size >= self._position.offset and not reused
 
-    def _had_no_log(self) -> bool:
-        """Whether no log came since the last look: there was none then, and the directory is as it was."""
-        return self._file is None and self._entries is not None and self._entries == self._read_entries()
+    def _had_no_log(self, pin: Pin) -> bool:
+        """Whether no log with a commit came since the last look: there was none then, and the directory is as
+        it was, or every log that came is known to have held none."""
+        if self._file is not None or self._entries is None:
+            return False
+        if self._entries == self._read_entries():
+            return True
+        passed = self._position.iteration, pin.position.iteration
+        return self._passing is not None and self._passing.held_no_commit(*passed, self._missed)
 
     def _read_entries(self) -> int | None:
         """When a file was last created, renamed or removed in the database's directory, in nanoseconds."""
@@ -161,11 +171,14 @@ class LogFollower:
         except OSError:
             return None  # the pin will say so
 
-    def _note_entries(self, before: int | None) -> None:
-        """Keep what `_read_entries` said before the pin, unless there is a log, which may be emptied in
-        place."""
+    def _read_missed(self) -> int:
+        return self._passing.missed if self._passing is not None else 0
+
+    def _note(self, entries: int | None, missed: int) -> None:
+        """Keep what was read before the pin, unless there is a log, which may be emptied in place."""
         log = self._pinner.path.with_name(self._pinner.path.name + LOG)
-        self._entries = before if self._file is None and not log.exists() else None
+        self._entries = entries if self._file is None and not log.exists() else None
+        self._missed = missed
 
     def _take(self, pin: Pin) -> None:
         """Keep the pinned log open, to read its rest once it is gone from its path."""

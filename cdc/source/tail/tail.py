@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from cdc.change import Column, Position, TableId
 from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.source.file.passing import PassingLogs
 from cdc.source.file.pin import Pinner
 from cdc.source.file.session import FATAL, READ_ERRORS, Session
 from cdc.source.file.snapshot import Stream
@@ -167,6 +168,7 @@ class Tail:
         key: Sequence[str],
         pinner: Pinner,
         session: Session,
+        passing: PassingLogs | None = None,
     ) -> None:
         """`columns` are all the table's stored columns, in order.
 
@@ -181,7 +183,7 @@ class Tail:
         self._key = key
         self._pinner = pinner
         self._session = session
-        self._follower = LogFollower(pinner)
+        self._follower = LogFollower(pinner, passing)
         self._touched: TouchedRows | None = None
         self.groups: RowGroups | None = None
         """The row groups of the checkpoint before the present log."""
