@@ -22,7 +22,6 @@ from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, TableId
 from cdc.cli import main, replication
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
-from cdc.state import Store
 from cdc.stored import Decision, SpoolEntry
 from cdc.target.native import NativeBlock
 
@@ -151,7 +150,7 @@ def _wrap() -> None:
     setattr(SystemClock, "wall", lambda clock: time.time() + _seconds_off())  # noqa: B010 - mypy refuses =
     _wrap_results(replication, "source_of", _Source)
     _wrap_results(replication, "target_of", _Target)
-    _wrap_results(Store, "bind", _Marks)
+    _wrap_results(replication, "bind", _Marks)
 
 
 def _seconds_off() -> float:
