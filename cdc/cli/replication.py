@@ -14,13 +14,11 @@ import structlog
 from cdc.alert import Handler
 from cdc.alert_delivery import AlertDelivery
 from cdc.change import Batch, BatchLimits, Position, TableId, TablePlan
-from cdc.cli.priority import give_way
 from cdc.cli.reconciling import ReconcilerThread
 from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.clock import SystemClock
-from cdc.config import Settings, secrets_of
+from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, Meaning
-from cdc.observe.log import logging_to
 from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
 from cdc.observe.page import Page
@@ -51,9 +49,6 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         LeaseHeld: another replicator is active on this source, or has taken over.
     """
     with ExitStack() as stack:
-        if settings.performance.priority == "low":
-            give_way()  # before any thread is made
-        stack.enter_context(logging_to(settings.logging, secrets=secrets_of(settings)))
         # Before anything that two replicators would share: status file, page, store. Which database the path
         # leads to is known later; a lease of that one then guards it from other paths to it.
         if not _take(Lease(settings.state.directory, str(settings.database.path)), stack, stop, standby):

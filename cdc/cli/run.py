@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from cdc.cli import context
+from cdc.cli.priority import give_way
+from cdc.config import secrets_of
 
 
 def register(app: typer.Typer) -> None:
@@ -25,11 +27,15 @@ def run(
     ] = False,
 ) -> None:
     """Replicate until told to stop, by Ctrl-C or SIGTERM; the batch in flight is finished or sent again."""
-    from cdc.cli.replication import replicate
-
     settings = context.settings(ctx)
     stop = threading.Event()
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: stop.set())
-    replicate(settings, stop, standby=standby)
+    if settings.performance.priority == "low":
+        give_way()  # before any thread is made: an import may make one
+    from cdc.cli.replication import replicate
+    from cdc.observe.log import logging_to
+
+    with logging_to(settings.logging, secrets=secrets_of(settings)):
+        replicate(settings, stop, standby=standby)

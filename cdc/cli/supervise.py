@@ -33,9 +33,11 @@ def up(ctx: typer.Context) -> None:
 
 
 def _run(settings: Settings, programs: Mapping[str, ProgramConfig]) -> None:
-    from cdc.service import supervisor_of, systemd_from
+    from cdc.observe.log import logging_to
+    from cdc.service import supervisor_log, supervisor_of, systemd_from
 
-    with supervisor_of(settings, programs, systemd_from(os.environ)) as supervisor:
+    supervisor = supervisor_of(settings, programs, systemd_from(os.environ))
+    with logging_to(supervisor_log(settings)):
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda *_: supervisor.stop())

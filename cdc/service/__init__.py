@@ -1,7 +1,7 @@
 """Runs the supervisor as a service of the machine: systemd units, a Windows service, a scheduled task."""
 
 from cdc.service.notify import Systemd, systemd_from
-from cdc.service.running import programs_of_up, supervisor_directory, supervisor_of
+from cdc.service.running import programs_of_up, supervisor_directory, supervisor_log, supervisor_of
 from cdc.service.systemd import Unit, render_unit
 from cdc.service.task_scheduler import Task, render_task
 
@@ -13,6 +13,7 @@ __all__ = [
     "render_task",
     "render_unit",
     "supervisor_directory",
+    "supervisor_log",
     "supervisor_of",
     "systemd_from",
 ]

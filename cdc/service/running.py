@@ -1,14 +1,13 @@
-"""How a configuration becomes a supervisor: its directory, its log, and the programs of `cdc up`."""
+"""How a configuration becomes a supervisor: its directory, its log's place, and the programs of `cdc up`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import HttpUrl
 
-from cdc.config import Settings
+from cdc.config import LoggingConfig, Settings
 from cdc.config.programs import (
     FileCheckConfig,
     HealthConfig,
@@ -17,7 +16,6 @@ from cdc.config.programs import (
     ProgramLimitsConfig,
 )
 from cdc.errors import ConfigError
-from cdc.observe.log import logging_to
 from cdc.supervisor import Notify, Supervisor
 
 WRITER = "writer"
@@ -32,14 +30,19 @@ def supervisor_directory(settings: Settings) -> Path:
     return (settings.supervisor.directory or settings.state.directory / "supervisor").absolute()
 
 
-@contextmanager
+def supervisor_log(settings: Settings) -> LoggingConfig:
+    """Where the supervisor's log goes. It is its own: the replicator writes the other."""
+    path = supervisor_directory(settings) / "supervisor.log"
+    return settings.logging.model_copy(update={"log_path": path})
+
+
 def supervisor_of(
     settings: Settings, programs: Mapping[str, ProgramConfig], notify: Notify | None = None
-) -> Iterator[Supervisor]:
-    """A supervisor of `programs`, with its log open. The log is its own: the replicator writes the other.
+) -> Supervisor:
+    """A supervisor of `programs`, whose directory is there. What it logs goes where its program sends it.
 
     Raises:
-        ConfigError: there is no program, or the log cannot be opened.
+        ConfigError: there is no program.
     """
     if not programs:
         raise ConfigError(
@@ -50,11 +53,9 @@ def supervisor_of(
         )
     directory = supervisor_directory(settings)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = settings.logging.model_copy(update={"log_path": directory / "supervisor.log"})
-    with logging_to(log):
-        yield Supervisor(
-            programs, settings.supervisor, directory, config_path=settings.path.absolute(), notify=notify
-        )
+    return Supervisor(
+        programs, settings.supervisor, directory, config_path=settings.path.absolute(), notify=notify
+    )
 
 
 def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:

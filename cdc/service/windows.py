@@ -15,7 +15,8 @@ import win32service
 import win32serviceutil
 
 from cdc.config import load
-from cdc.service.running import programs_of_up, supervisor_of
+from cdc.observe.log import logging_to
+from cdc.service.running import programs_of_up, supervisor_log, supervisor_of
 from cdc.supervisor import Supervisor
 
 CONFIG_OPTION = "config"
@@ -46,8 +47,8 @@ class CdcService(win32serviceutil.ServiceFramework):  # type: ignore[misc]
         try:
             settings = load(Path(config))
             programs = programs_of_up(settings) if command == "up" else settings.programs
-            with supervisor_of(settings, programs) as supervisor:
-                self._supervisor = supervisor
+            self._supervisor = supervisor = supervisor_of(settings, programs)
+            with logging_to(supervisor_log(settings)):
                 if self._stopped.is_set():
                     return
                 supervisor.run()

@@ -10,13 +10,13 @@ import importlib
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cdc.config import LoggingConfig
 from tests.support.waiting import wait_until
 
 
@@ -158,12 +158,9 @@ class FakeSupervisor:
 def supervisor(windows: Any, monkeypatch: pytest.MonkeyPatch) -> FakeSupervisor:
     supervisor = FakeSupervisor()
 
-    @contextmanager
-    def supervisor_of(settings: object, programs: object) -> Iterator[FakeSupervisor]:
-        yield supervisor
-
     monkeypatch.setattr(windows, "load", lambda path: SimpleNamespace(programs={"writer": path}))
-    monkeypatch.setattr(windows, "supervisor_of", supervisor_of)
+    monkeypatch.setattr(windows, "supervisor_of", lambda settings, programs: supervisor)
+    monkeypatch.setattr(windows, "supervisor_log", lambda settings: LoggingConfig())
     return supervisor
 
 
