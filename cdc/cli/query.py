@@ -84,8 +84,8 @@ def _ask(
     settings: Settings, sql: str, answer: Answer, limit: int | None, timeout: float | None, *, fallback: bool
 ) -> None:
     """Collect the answer of the file, or of ClickHouse where that is wanted and it cannot be read. [L2]"""
+    from cdc.app.wiring import source_of
     from cdc.cli.statement import checked
-    from cdc.cli.wiring import source_of
 
     statement = checked(sql)
     try:
@@ -189,8 +189,8 @@ class _Timer:
 
 def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None) -> None:
     """Collect ClickHouse's answer. A table's name means its view of current rows, one for each key."""
+    from cdc.app.wiring import target_of
     from cdc.cli.statement import on_current_rows
-    from cdc.cli.wiring import target_of
     from cdc.target.quote import quote_string
 
     with target_of(settings) as target:
@@ -212,7 +212,7 @@ def _list_tables(settings: Settings, answer: Answer) -> None:
     """Collect a row for each column of each table."""
     import pyarrow as pa
 
-    from cdc.cli.wiring import source_of
+    from cdc.app.wiring import source_of
 
     with source_of(settings) as source:
         schemas = source.tables()

@@ -19,7 +19,7 @@ def rebuild(ctx: typer.Context, yes: Yes = False) -> None:
 
     Rows that committed late, further behind than the overlap, are not sent then: `cdc verify` finds them.
     """
-    from cdc.cli.wiring import plans_of, source_of, target_of
+    from cdc.app.wiring import plans_of, source_of, target_of
     from cdc.clock import SystemClock
     from cdc.watermark import rebuild as rebuild_store
 

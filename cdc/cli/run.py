@@ -34,7 +34,7 @@ def run(
             signal.signal(getattr(signal, name), lambda *_: stop.set())
     if settings.performance.priority == "low":
         give_way()  # before any thread is made: an import may make one
-    from cdc.cli.replication import replicate
+    from cdc.app.replication import replicate
     from cdc.observe.log import logging_to
 
     with logging_to(settings.logging, secrets=secrets_of(settings)):

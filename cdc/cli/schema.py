@@ -106,7 +106,7 @@ def grants(
 @contextmanager
 def _opened(ctx: typer.Context, names: Any) -> Iterator[tuple[ClickHouseTarget, tuple[TablePlan, ...]]]:
     """The target, and the plans of the tables meant."""
-    from cdc.cli.wiring import plans_of, source_of, target_of
+    from cdc.app.wiring import plans_of, source_of, target_of
 
     settings = context.settings(ctx)
     with source_of(settings) as source:

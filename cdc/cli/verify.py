@@ -93,7 +93,7 @@ class VerifyRun:
         self._stack = ExitStack()
 
     def __enter__(self) -> VerifyRun:
-        from cdc.cli.wiring import source_of, target_of
+        from cdc.app.wiring import source_of, target_of
         from cdc.comparison import RowHasher, formatter
         from cdc.state import holder
 
@@ -112,7 +112,7 @@ class VerifyRun:
         self._stack.close()
 
     def plans(self, names: Any) -> tuple[TablePlan, ...]:
-        from cdc.cli.wiring import plans_of
+        from cdc.app.wiring import plans_of
 
         return chosen_plans(plans_of(self._settings, self.source), names)
 

@@ -18,8 +18,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from cdc.app import replication
 from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, TableId
-from cdc.cli import main, replication
+from cdc.cli import main
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
 from cdc.stored import Decision, SpoolEntry

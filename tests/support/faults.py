@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import psutil
 
+from cdc.app.wiring import plans_of
 from cdc.change import TablePlan
-from cdc.cli.wiring import plans_of
 from cdc.comparison import Comparer, RowHasher, Span, again
 from cdc.config import Settings, load
 from cdc.config.endpoint import parse_endpoint

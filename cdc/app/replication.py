@@ -13,9 +13,9 @@ import structlog
 
 from cdc.alert import Handler
 from cdc.alert_delivery import AlertDelivery
+from cdc.app.reconciling import ReconcilerThread
+from cdc.app.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.change import Batch, BatchLimits, Position, TableId, TablePlan
-from cdc.cli.reconciling import ReconcilerThread
-from cdc.cli.wiring import plan_again, plans_of, source_of, store_of, target_of
 from cdc.clock import SystemClock
 from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, Meaning
@@ -79,7 +79,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             return
         held = Leases(lease)
         if settings.redis.lease:
-            from cdc.cli.with_redis import lease_of
+            from cdc.app.with_redis import lease_of
 
             elsewhere = lease_of(settings, source.identity)
             if elsewhere is not None:
@@ -96,7 +96,7 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
         target: Target = clickhouse
         copied: Callable[[Batch], None] | None = None
         if (redis := settings.redis.options) is not None:
-            from cdc.cli.with_redis import copied_to_redis
+            from cdc.app.with_redis import copied_to_redis
 
             target = copy = copied_to_redis(
                 target, settings, redis, source.identity, observer.status, metrics, stack, about.lease_number

@@ -1,0 +1,1 @@
+"""What runs a replication, from validated settings: a command, a service or a test may."""
