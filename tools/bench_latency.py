@@ -36,9 +36,9 @@ import duckdb
 
 from cdc.change import BatchLimits
 from cdc.cli.priority import LOW_NICENESS, give_way
-from cdc.clock import SystemClock
 from cdc.config.endpoint import parse_endpoint
 from cdc.replicator.pace import Pace
+from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.plan import resolve
 from cdc.replicator.ports import Delivered
 from cdc.replicator.runner import Replicator
@@ -325,7 +325,7 @@ def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
         with source.snapshot() as snapshot:
             rows = snapshot.query("SELECT coalesce(max(seq), -1) FROM trades").read_all()
         pace = Pace(limits=BatchLimits(100_000, 32 << 20))
-        replicator = Replicator(source, target, marks, seen, pace=pace, clock=SystemClock())
+        replicator = Replicator(Ports(source, target, marks, seen), Policies(pace=pace))
         replicator.add(plan)
         _until(seen, rows.column(0)[0].as_py())
         time.sleep(REST_SECONDS)

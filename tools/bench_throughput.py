@@ -24,9 +24,9 @@ from pathlib import Path
 import duckdb
 
 from cdc.change import BatchLimits, TablePlan
-from cdc.clock import SystemClock
 from cdc.config.endpoint import Endpoint, parse_endpoint
 from cdc.replicator.pace import Pace
+from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.plan import resolve
 from cdc.replicator.runner import Replicator
 from cdc.source import DuckDbSource, open_source
@@ -166,7 +166,7 @@ def _cdc(run: Run) -> float:
         lease = stack.enter_context(Lease(Path(state), source.identity))
         marks = bind(stack.enter_context(open_store(Path(state))), source.identity, lease)
         pace = Pace(limits=BatchLimits(BLOCK_ROWS, 32 << 20))
-        replicator = Replicator(source, target, marks, recorder, pace=pace, clock=SystemClock())
+        replicator = Replicator(Ports(source, target, marks, recorder), Policies(pace=pace))
         replicator.add(_plan(source))
         done = threading.Event()
         while sum(event.rows for event in list(recorder.events)) < run.rows:

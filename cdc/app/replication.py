@@ -28,6 +28,7 @@ from cdc.replicator.breaker import Breaker
 from cdc.replicator.disk_budget import DiskBudget
 from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.pace import Pace
+from cdc.replicator.parts import Hooks, Policies, Ports
 from cdc.replicator.ports import Target
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
@@ -104,19 +105,20 @@ def replicate(settings: Settings, stop: threading.Event, *, standby: bool = Fals
             copied = copy.offer
         limits = _limits(settings, sent)
         replicator = Replicator(
-            source,
-            target,
-            marks,
-            observer,
-            pace=_pace(settings),
-            backoff=_backoff(settings),
-            breaker=_breaker(settings),
-            limits=limits,
+            Ports(source, target, marks, observer),
+            Policies(
+                pace=_pace(settings),
+                backoff=_backoff(settings),
+                breaker=_breaker(settings),
+                limits=limits,
+                room=DiskBudget(settings.spool.max_mb << 20) if settings.spool.enabled else None,
+            ),
+            Hooks(
+                plan_again=lambda plan: plan_again(settings, source, plan),
+                rules=CompletionRule,
+                copied=copied,
+            ),
             stop=stop,
-            plan_again=lambda plan: plan_again(settings, source, plan),
-            rules=CompletionRule,
-            room=DiskBudget(settings.spool.max_mb << 20) if settings.spool.enabled else None,
-            copied=copied,
         )
         tables = _Tables(settings, source, store, marks, observer, replicator)
         reconciler = ReconcilerThread(

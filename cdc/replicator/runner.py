@@ -6,17 +6,13 @@ import random
 import threading
 from collections.abc import Callable
 
-from cdc.change import Batch, TableId, TablePlan
+from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import CdcError, LeaseHeld
 from cdc.replicator.breaker import Breaker
-from cdc.replicator.disk_budget import DiskBudget
-from cdc.replicator.hold_decision import GroupRules
 from cdc.replicator.limits import ReplicatorLimits
-from cdc.replicator.pace import Pace
-from cdc.replicator.ports import Marks, Observer, Source, Target
+from cdc.replicator.parts import Hooks, Policies, Ports
 from cdc.replicator.redelivery import Redelivery
-from cdc.replicator.retry import Backoff
 from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.table import TableLoop
 from cdc.replicator.target_probe import TargetProbe
@@ -44,43 +40,35 @@ class Replicator:
 
     def __init__(
         self,
-        source: Source,
-        target: Target,
-        marks: Marks,
-        observer: Observer,
+        ports: Ports,
+        policies: Policies | None = None,
+        hooks: Hooks | None = None,
         *,
-        pace: Pace | None = None,
-        backoff: Backoff | None = None,
-        breaker: Breaker | None = None,
-        limits: ReplicatorLimits | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
         stop: threading.Event | None = None,
-        plan_again: Callable[[TablePlan], TablePlan] | None = None,
-        rules: GroupRules | None = None,
-        room: DiskBudget | None = None,
-        copied: Callable[[Batch], None] | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        self.breaker = breaker or Breaker(clock)
+        policies, hooks = policies or Policies(), hooks or Hooks()
+        self.breaker = policies.breaker or Breaker(clock)
         self.error: LeaseHeld | None = None
         self._shared = SharedContext(
-            source=source,
-            target=target,
-            marks=marks,
-            observer=observer,
-            pace=pace or Pace(),
-            backoff=backoff or Backoff(),
+            source=ports.source,
+            target=ports.target,
+            marks=ports.marks,
+            observer=ports.observer,
+            pace=policies.pace,
+            backoff=policies.backoff,
             breaker=self.breaker,
-            probe=TargetProbe(target, clock),
-            limits=limits or ReplicatorLimits(clock),
+            probe=TargetProbe(ports.target, clock),
+            limits=policies.limits or ReplicatorLimits(clock),
             clock=clock,
             stop=stop or threading.Event(),
             rng=rng or random.Random(),
-            plan_again=plan_again,
-            rules=rules,
-            room=room,
-            copied=copied,
+            plan_again=hooks.plan_again,
+            rules=hooks.rules,
+            room=policies.room,
+            copied=hooks.copied,
         )
         self._loops: dict[TableId, TableLoop] = {}
         self._threads: list[threading.Thread] = []

@@ -12,6 +12,7 @@ from cdc.change import BatchLimits, TablePlan
 from cdc.replicator.disk_budget import DiskBudget
 from cdc.replicator.hold_decision import GROUP_NUMBER
 from cdc.replicator.pace import Pace
+from cdc.replicator.parts import Hooks, Policies, Ports
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
 from tests.support.changes import ChangingTarget, LoggedSource, QuickClock
@@ -46,16 +47,13 @@ class Rig:
     def running(self) -> Iterator[Replicator]:
         self.source.awake()
         replicator = Replicator(
-            self.source,
-            self.target,
-            self.marks,
-            self.observer,
-            pace=PACE,
-            backoff=BACKOFF,
+            Ports(self.source, self.target, self.marks, self.observer),
+            Policies(pace=PACE, backoff=BACKOFF, room=self.room),
+            Hooks(
+                rules=lambda plan, completion: EvenKeys(),
+                copied=lambda batch: self.copied.extend(seqs_of(batch)),
+            ),
             clock=QuickClock(),
-            room=self.room,
-            rules=lambda plan, completion: EvenKeys(),
-            copied=lambda batch: self.copied.extend(seqs_of(batch)),
         )
         replicator.add(self.plan)
         try:

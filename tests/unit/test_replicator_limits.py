@@ -14,6 +14,7 @@ from cdc.errors import LeaseHeld, Meaning, Relief, TargetError
 from cdc.rate import Rate
 from cdc.replicator.breaker import Breaker, BreakerState
 from cdc.replicator.limits import ReplicatorLimits
+from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.pressure import EASE_SECONDS, WIDEST, Pressure
 from cdc.replicator.runner import Replicator
 from cdc.replicator.target_probe import TargetProbe
@@ -195,7 +196,7 @@ def test_a_lost_lease_lets_no_insert_begin_and_ends_the_replicator() -> None:  #
     source, target, marks = MemorySource(), MemoryTarget(), MemoryMarks()
     marks.lease_error = LeaseHeld("write", "the marks", "another has taken over", "Leave it")
     stop = threading.Event()
-    replicator = Replicator(source, target, marks, Recorder(), stop=stop)
+    replicator = Replicator(Ports(source, target, marks, Recorder()), stop=stop)
     source.append(1, 2, 3)
     replicator.add(PLAN)
     assert stop.wait(10.0)
@@ -208,7 +209,7 @@ def test_a_lost_lease_lets_no_insert_begin_and_ends_the_replicator() -> None:  #
 def test_a_slow_round_trip_is_a_complaint_and_is_told() -> None:
     source, target, observer = MemorySource(), MemoryTarget(), Recorder()
     target.round_trip = 0.7
-    replicator = Replicator(source, target, MemoryMarks(), observer, rng=random.Random(1))
+    replicator = Replicator(Ports(source, target, MemoryMarks(), observer), rng=random.Random(1))
     loop = replicator.add(PLAN)
     try:
         wait_until(lambda: loop.pressure.width > 1, "the table goes slower")
@@ -223,7 +224,7 @@ def test_crowded_memory_makes_reading_wait_for_delivery() -> None:
     limits = ReplicatorLimits(FakeClock(), memory_bytes=100, used=lambda: 99)
     limits.look()
     source.append(1, 2, 3)
-    replicator = Replicator(source, target, MemoryMarks(), observer, limits=limits)
+    replicator = Replicator(Ports(source, target, MemoryMarks(), observer), Policies(limits=limits))
     replicator.add(PLAN)
     try:
         wait_until(lambda: target.received() == [1, 2, 3], "the rows arrive all the same")

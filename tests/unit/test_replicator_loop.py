@@ -12,6 +12,7 @@ import pytest
 from cdc.change import BatchLimits, TableId, TablePlan
 from cdc.errors import Meaning, SourceError, StateError, TargetError
 from cdc.replicator.pace import Pace
+from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.retry import Backoff
 from cdc.replicator.runner import Replicator
 from tests.support.replication import PLAN, MemoryMarks, MemorySource, MemoryTarget, Recorder, plan
@@ -32,7 +33,7 @@ class Rig:
     @contextmanager
     def running(self, backoff: Backoff = BACKOFF) -> Iterator[Replicator]:
         replicator = Replicator(
-            self.source, self.target, self.marks, self.observer, pace=PACE, backoff=backoff
+            Ports(self.source, self.target, self.marks, self.observer), Policies(pace=PACE, backoff=backoff)
         )
         for each in self.plans:
             replicator.add(each)
@@ -193,7 +194,7 @@ def test_a_target_that_hangs_is_closed_when_the_stop_takes_too_long() -> None:
 
     rig.target.refuse = hang
     rig.source.append(1)
-    replicator = Replicator(rig.source, rig.target, rig.marks, rig.observer, pace=PACE)
+    replicator = Replicator(Ports(rig.source, rig.target, rig.marks, rig.observer), Policies(pace=PACE))
     replicator.add(PLAN)
     assert sending.wait(5.0)
     replicator.stop()
