@@ -1,12 +1,19 @@
 #!/bin/sh
 # Runs every check and every test, against real servers; installs what is missing first.
 #
-#   tools/test.sh                    everything
+#   tools/test.sh                    everything, with the packages of requirements.lock
 #   tools/test.sh tests/unit -k mark only these tests (arguments go to pytest), after the static checks
+#   tools/test.sh --newest [...]     the same with the newest of every package that pyproject.toml allows, and
+#                                    the tests first: what the next lock would bring
 #
-# CDC_TEST_VENV  the virtual environment to use, made when missing (default: .venv)
+# CDC_TEST_VENV  the virtual environment to use, made when missing (default: .venv, or .venv-newest)
 # PYTHON         the interpreter that makes it (default: python3.11, else python3)
 set -eu
+newest=
+if [ "${1:-}" = --newest ]; then
+    newest=yes
+    shift
+fi
 cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
@@ -33,24 +40,42 @@ if [ -n "$missing" ]; then
     $root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends $missing
 fi
 
-venv=${CDC_TEST_VENV:-.venv}
+venv=${CDC_TEST_VENV:-.venv${newest:+-newest}}
 if [ ! -x "$venv/bin/python" ]; then
     say "making $venv"
     "${PYTHON:-$(command -v python3.11 || command -v python3)}" -m venv "$venv"
 fi
-say "installing the package with its extras"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev]'
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+if [ -n "$newest" ]; then
+    say "installing the package with the newest of its extras"
+    pip install --upgrade --upgrade-strategy eager --editable '.[embedded,dev]'
+    pip list --outdated  # what pyproject.toml does not allow
+else
+    say "installing the package with its extras, as locked"
+    pip install --require-hashes --requirement requirements.lock
+    pip install --no-deps --no-build-isolation --editable .
+fi
 
 PATH="$PWD/$venv/bin:/usr/sbin:$PATH"
 case $venv in /*) PATH="$venv/bin:/usr/sbin:$PATH" ;; esac
 export PATH
 
-say "ruff"
-ruff format --check .
-ruff check .
-say "mypy"
-mypy
-say "import-linter"
-lint-imports
-say "pytest"
-exec python -m pytest --numprocesses "${CDC_TEST_PROCESSES:-2}" --dist loadfile "$@"
+checks() {
+    say "ruff" && ruff format --check . && ruff check . &&
+        say "mypy" && mypy &&
+        say "import-linter" && lint-imports
+}
+tests() {
+    say "pytest"
+    python -m pytest --numprocesses "${CDC_TEST_PROCESSES:-2}" --dist loadfile "$@"
+}
+
+if [ -z "$newest" ]; then
+    checks
+    tests "$@"
+else
+    failed=0
+    tests "$@" || failed=$?
+    checks || failed=$?
+    exit "$failed"
+fi
