@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pyarrow as pa
 
+from cdc.app.opening import Opened
 from cdc.change import TableId, TablePlan
 from cdc.clock import SystemClock
 from cdc.comparison import Reconciler, Reconciliation, Sides
-from cdc.config import Settings
-from cdc.observe.observer import ReplicationObserver
 from cdc.replicator.breaker import BreakerState
-from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.runner import Replicator
-from cdc.source import DuckDbSource
 from cdc.state import Store
-from cdc.target import ClickHouseTarget
 from cdc.watermark import BoundMarks
 
 STOP_SECONDS = 0.2
@@ -31,37 +27,32 @@ class ReconcilerThread:
 
     def __init__(
         self,
-        settings: Settings,
-        source: DuckDbSource,
-        target: ClickHouseTarget,
-        store: Store,
-        marks: BoundMarks,
-        observer: ReplicationObserver,
+        opened: Opened,
         replicator: Replicator,
-        limits: ReplicatorLimits,
         plans: Callable[[], Mapping[TableId, TablePlan]],
-        stop: threading.Event,
     ) -> None:
+        """`plans` gives the tables replicated now."""
         clock = SystemClock()
-        self._source = source
-        self._target = target
+        sync, observer, limits, stop = opened.settings.sync, opened.observer, opened.limits, opened.stop
+        self._source = source = opened.source
+        self._target = target = opened.clickhouse
         sides = Sides(
             source,
             target,
             replicator.redelivery,
-            lambda plan: _kept_back(plan, store, marks, source.identity),
-            deletes=settings.sync.deletes == "replicate",
+            lambda plan: _kept_back(plan, opened.store, opened.marks, source.identity),
+            deletes=sync.deletes == "replicate",
         )
         # Reads are not for the breaker to count: a server that has no memory for them still takes rows.
         work = Reconciliation(sides, clock, stop, lambda: limits.crowded).reconcile
         self._reconciler = Reconciler(
-            store.breaks(source.identity),
-            work if settings.sync.reconcile else None,
+            opened.store.breaks(source.identity),
+            work if sync.reconcile else None,
             observer.unseen,
             plans=plans,
             standing=observer.standing,
             reachable=lambda: replicator.breaker.state is BreakerState.CLOSED,
-            interval_seconds=settings.sync.reconcile_interval_sec,
+            interval_seconds=sync.reconcile_interval_sec,
             lost=replicator.lost,
             clock=clock,
             stop=stop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from cdc.cli import context
 from cdc.cli.priority import give_way
 from cdc.config import secrets_of
+from cdc.errors import ExitCode
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +36,10 @@ def run(
             signal.signal(getattr(signal, name), lambda *_: stop.set())
     if settings.performance.priority == "low":
         give_way()  # before any thread is made: an import may make one
-    from cdc.app.replication import replicate
+    from cdc.app.replication import Replication
     from cdc.observe.log import logging_to
 
     with logging_to(settings.logging, secrets=secrets_of(settings)):
-        replicate(settings, stop, standby=standby)
+        ended = Replication(settings).run(stop, standby=standby)
+    if ended.reading:  # nothing durable is open: it is as if it were killed now, without the signal
+        os._exit((ExitCode.OK if ended.error is None else ended.error.exit_code).value)

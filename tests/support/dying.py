@@ -18,7 +18,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from cdc.app import replication
+from cdc.app import opening
 from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, TableId
 from cdc.cli import main
 from cdc.clock import SystemClock
@@ -149,9 +149,9 @@ class _Inside(tuple[FailedRow, ...]):
 
 def _wrap() -> None:
     setattr(SystemClock, "wall", lambda clock: time.time() + _seconds_off())  # noqa: B010 - mypy refuses =
-    _wrap_results(replication, "source_of", _Source)
-    _wrap_results(replication, "target_of", _Target)
-    _wrap_results(replication, "bind", _Marks)
+    _wrap_results(opening, "source_of", _Source)
+    _wrap_results(opening, "target_of", _Target)
+    _wrap_results(opening, "bind", _Marks)
 
 
 def _seconds_off() -> float:
