@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import os
 import signal
@@ -106,3 +107,16 @@ def test_a_read_still_under_way_ends_the_process_at_once_with_the_code_of_the_er
     stand.ended = Ended(reading=True, error=error)
     with pytest.raises(Exits, match=f"^{code.value}$"):
         cdc(tmp_path)
+
+
+def test_nothing_below_the_commands_ends_the_process() -> None:
+    """`os._exit` and `sys.exit` would end the program that a replication runs in."""
+    package = Path(replication.__file__).parents[1]
+    ending = [
+        f"{path.relative_to(package)}: {ast.unparse(node)}"
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] != "cli"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os._exit", "sys.exit", "exit", "quit")
+    ]
+    assert ending == []
