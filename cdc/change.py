@@ -45,6 +45,8 @@ class Column:
     name: str
     type: str
     nullable: bool = True
+    collation: str = ""
+    """Of a VARCHAR, by which DuckDB compares its values; empty: by their bytes, as everything else does."""
 
 
 @dataclass(frozen=True, slots=True)

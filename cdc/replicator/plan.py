@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Protocol
 
 from cdc.change import Column, Completion, TableId, TablePlan, TableSchema
+from cdc.duckdb_types import VERSIONS, WATERMARKS, meaning_of
 from cdc.errors import ConfigError
 
 
@@ -194,12 +195,21 @@ def _watermark(request: TableRequest, defaults: Defaults, schema: TableSchema) -
             "Name a column that grows, in [[tables]] watermark or [defaults] watermark",
         )
     column = _column(schema, "watermark", name)
-    if _kind(column.type) is None:
+    if not meaning_of(column.type).may_be_watermark:
         raise _refusal(
             schema.table,
             "watermark",
             f"watermark {column.name!r} is a {column.type}, which has no exact order that grows",
-            "Choose a column of an integer, DECIMAL, DATE, TIMESTAMP, UUID (version 7) or VARCHAR type",
+            f"Choose a column of {WATERMARKS}",
+        )
+    if column.collation:
+        raise _refusal(
+            schema.table,
+            "watermark",
+            f"watermark {column.name!r} has the collation {column.collation}, by which different texts are "
+            "equal or in another order than their bytes",
+            "Choose a column without a collation, or take it away in the source: "
+            f"ALTER TABLE {schema.table} ALTER {column.name} SET DATA TYPE VARCHAR",
         )
     return column
 
@@ -215,7 +225,7 @@ def _key(request: TableRequest, defaults: Defaults, schema: TableSchema) -> tupl
         )
     columns = [_column(schema, "key", name) for name in names]
     for column in columns:
-        if not _identifies(column.type):
+        if not meaning_of(column.type).may_be_key:
             raise _refusal(
                 schema.table,
                 "key",
@@ -231,16 +241,16 @@ def _key(request: TableRequest, defaults: Defaults, schema: TableSchema) -> tupl
 def _version(request: TableRequest, defaults: Defaults, schema: TableSchema) -> str | None:
     if request.version is not None:
         column = _column(schema, "version", request.version)
-        if not _VERSION.fullmatch(column.type.upper()):
+        if not meaning_of(column.type).may_be_version:
             raise _refusal(
                 schema.table,
                 "version",
                 f"version {column.name!r} is a {column.type}, which does not fit an ordered 64-bit number",
-                "Choose an integer of at most 64 bits, a DATE or a TIMESTAMP, or leave version out",
+                f"Choose {VERSIONS}, or leave version out",
             )
         return column.name
     default = _find(schema, defaults.version) if defaults.version else None
-    return default.name if default is not None and _VERSION.fullmatch(default.type.upper()) else None
+    return default.name if default is not None and meaning_of(default.type).may_be_version else None
 
 
 def _columns(request: TableRequest, schema: TableSchema, needed: Iterable[str]) -> tuple[Column, ...]:
@@ -255,7 +265,7 @@ def _completion(request: TableRequest, schema: TableSchema) -> Completion | None
     if rule is None:
         return None
     column = _column(schema, "completion.group", rule.group)
-    if not _identifies(column.type):
+    if not meaning_of(column.type).may_be_key:
         raise _refusal(
             schema.table,
             "completion.group",
@@ -273,7 +283,7 @@ def _completion(request: TableRequest, schema: TableSchema) -> Completion | None
 
 
 def _overlap(request: TableRequest, table: TableId, watermark: Column, overlaps: Overlaps) -> str:
-    kind = _kind(watermark.type)
+    kind = meaning_of(watermark.type).overlap
     if request.overlap is None:
         defaults = {"time": overlaps.time, "date": _whole_days(overlaps.time), "count": str(overlaps.count)}
         return defaults.get(kind or "", "0")
@@ -301,27 +311,6 @@ def _whole_days(overlap: str) -> str:
         match[2], 0
     )
     return f"{-(-milliseconds // 86_400_000)}d" if milliseconds else "0"
-
-
-_INTEGER = r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER"
-_TIMESTAMP = r"TIMESTAMP(_S|_MS|_NS|TZ|TZ_NS)?|TIMESTAMP(_NS)? WITH TIME ZONE"
-_KINDS = {
-    "count": re.compile(rf"{_INTEGER}|DECIMAL\([0-9]+, ?[0-9]+\)"),
-    "date": re.compile(r"DATE"),
-    "time": re.compile(rf"{_TIMESTAMP}|UUID"),
-    "text": re.compile(r"VARCHAR"),
-}
-_VERSION = re.compile(rf"U?(TINY|SMALL|BIG)INT|U?INTEGER|DATE|{_TIMESTAMP}")
-_NO_KEY = re.compile(r"FLOAT|DOUBLE|JSON|INTERVAL|VARIANT|GEOMETRY.*|(STRUCT|MAP|UNION)\(.*|.*\]", re.DOTALL)
-
-
-def _kind(duckdb_type: str) -> str | None:
-    """What a watermark of this type measures; None: it cannot be one."""
-    return next((kind for kind, types in _KINDS.items() if types.fullmatch(duckdb_type.upper())), None)
-
-
-def _identifies(duckdb_type: str) -> bool:
-    return _NO_KEY.fullmatch(duckdb_type.upper()) is None
 
 
 def _refuse_shared_targets(plans: Iterable[TablePlan]) -> None:

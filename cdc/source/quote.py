@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdc.change import TableId
+from cdc.change import Column, TableId
 
 
 def identifier(name: str) -> str:
@@ -18,3 +18,14 @@ def literal(text: str) -> str:
 def qualified(database: str, table: TableId) -> str:
     """`table` of the attached `database`, each part quoted."""
     return ".".join(identifier(part) for part in (database, table.schema, table.name))
+
+
+def definition(column: Column) -> str:
+    """The `column` as CREATE TABLE has it: a filter is then evaluated over it as over the source's own."""
+    collation = f" COLLATE {identifier(column.collation)}" if column.collation else ""
+    return f"{identifier(column.name)} {column.type}{collation}"
+
+
+def by_bytes(column: Column) -> str:
+    """The `column` as what is compared and ordered by its bytes, as ClickHouse does."""
+    return f'{identifier(column.name)} COLLATE "binary"' if column.collation else identifier(column.name)

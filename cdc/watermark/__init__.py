@@ -1,5 +1,6 @@
-"""The watermark: how far each table has been delivered, its value types, its marks, reset and rebuild."""
+"""The watermark: how far each table has been delivered, its marks, reset and rebuild."""
 
+from cdc.duckdb_types.values import MarkType, mark_type
 from cdc.watermark.columns import MarkColumns, columns_of
 from cdc.watermark.marks import BoundMarks, bind
 from cdc.watermark.reset import (
@@ -11,7 +12,6 @@ from cdc.watermark.reset import (
     rebuild,
     reset_mark,
 )
-from cdc.watermark.value import MarkType, mark_type
 
 __all__ = [
     "BoundMarks",

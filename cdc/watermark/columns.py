@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from cdc.change import Mark, TableId, TablePlan
+from cdc.duckdb_types.values import MarkType, Order, TextMarkType, find_mark_type, mark_type
 from cdc.errors import StateError
 from cdc.state.store import TableRecord
-from cdc.watermark.value import MarkType, Order, TextMarkType, find_mark_type, mark_type
 
 
 @dataclass(frozen=True, slots=True)

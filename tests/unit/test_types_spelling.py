@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from cdc.target.types.duckdb_type import DuckType, parse_type
+from cdc.duckdb_types import DuckType, parse_type
 
 INTEGER, VARCHAR = DuckType("INTEGER"), DuckType("VARCHAR")
 

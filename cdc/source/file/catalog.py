@@ -7,6 +7,7 @@ from itertools import groupby
 import duckdb
 
 from cdc.change import Column, TableId, TableSchema
+from cdc.source.file.collations import collations_of
 
 _COLUMNS = """
 SELECT columns.schema_name, columns.table_name, column_name, columns.data_type, is_nullable
@@ -20,6 +21,9 @@ SELECT schema_name, table_name, constraint_column_names
 FROM duckdb_constraints()
 WHERE database_name = $1 AND constraint_type = 'PRIMARY KEY'
 """
+_COLLATED = """
+SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = $1 AND sql LIKE '% COLLATE %'
+"""
 
 
 def read_tables(connection: duckdb.DuckDBPyConnection, database: str) -> tuple[TableSchema, ...]:
@@ -32,11 +36,18 @@ def read_tables(connection: duckdb.DuckDBPyConnection, database: str) -> tuple[T
         TableId(schema, name): tuple(columns)
         for schema, name, columns in connection.execute(_KEYS, [database]).fetchall()
     }
+    collated = {
+        TableId(schema, name): collations_of(sql)
+        for schema, name, sql in connection.execute(_COLLATED, [database]).fetchall()
+    }
     rows = connection.execute(_COLUMNS, [database]).fetchall()
     return tuple(
         TableSchema(
             table=TableId(*names),
-            columns=tuple(Column(column, kind, nullable) for _, _, column, kind, nullable in columns),
+            columns=tuple(
+                Column(column, kind, nullable, collated.get(TableId(*names), {}).get(column, ""))
+                for _, _, column, kind, nullable in columns
+            ),
             primary_key=keys.get(TableId(*names), ()),
         )
         for names, columns in groupby(rows, key=lambda row: (row[0], row[1]))

@@ -23,8 +23,6 @@ reduced it is sent: a crash before that has sent nothing, one after it hands the
 replaces it as a whole in one transaction. `complete` says that all of the file at that checkpoint is
 delivered, so that a restart in the log after it goes on where it was; it is stored as false before anything
 is sent that an unfollowed log or an unfinished reading again comes before.
-
-Values that SQL calls equal hash alike: 0.0 and -0.0 are the same here, as in `window`.
 """
 
 from __future__ import annotations
@@ -278,10 +276,11 @@ class Digests:
 
 
 def fingerprint_of(plan: TablePlan) -> bytes:
-    """Names what digests of the plan's rows are of: its columns, its filter, and the hash, which is
-    DuckDB's."""
+    """Names what digests of the plan's rows are of: what is hashed, in which types, its filter, and the hash,
+    which is DuckDB's."""
     described = [[column.name, column.type] for column in plan.columns]
-    text = json.dumps([described, plan.watermark.name, plan.filter, duckdb.__version__])
+    hashed = [hash_of(plan), duckdb.__version__]
+    text = json.dumps([described, plan.watermark.name, plan.filter, *hashed])
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 

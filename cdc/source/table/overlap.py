@@ -3,7 +3,8 @@
 Each read goes back by the overlap, so most of what it finds was sent before. A row counts as sent when its
 key and the hash of all its delivered columns are known from a batch: a changed row has another. A batch that
 turns out not to be acknowledged is forgotten.
-The hash is DuckDB's, 64 bits, compared under the same key only. Values that SQL calls equal hash alike.
+The hash is DuckDB's, 64 bits, compared under the same key only. Values that SQL calls equal hash alike, and
+some others: what tells them apart is hashed besides (`cdc.duckdb_types.Hashed`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from cdc.change import TablePlan
+from cdc.change import Column, TablePlan
+from cdc.duckdb_types import Hashed, meaning_of
 from cdc.errors import SourceError
-from cdc.source.quote import identifier
+from cdc.source.quote import by_bytes, identifier
 
 HASH = "__cdc_hash"
 READ_AT = "__cdc_read_at"
@@ -28,13 +30,21 @@ _NUMBER = "__cdc_number"
 
 
 def hash_of(plan: TablePlan) -> str:
-    """The SQL of a row's hash over all delivered columns."""
-    return f"hash({', '.join(_hashed(column.name, column.type) for column in plan.columns)})"
+    """The SQL of a row's hash over all delivered columns, by which different values differ."""
+    return f"hash({', '.join(map(_hashed, plan.columns))})"
 
 
-def _hashed(name: str, kind: str) -> str:
-    # 30 days and 1 month are equal and hash alike, and are different values all the same.
-    return f"CAST({identifier(name)} AS VARCHAR)" if kind == "INTERVAL" else identifier(name)
+def _hashed(column: Column) -> str:
+    name = by_bytes(column)
+    match meaning_of(column.type).hashed:
+        case Hashed.WITH_SIGN:
+            return f"{name}, signbit({name})"
+        case Hashed.WITH_TEXT:
+            return f"{name}, CAST({name} AS VARCHAR)"
+        case Hashed.WITH_JSON:
+            return f"{name}, CAST({name} AS VARCHAR), CAST(to_json({name}) AS VARCHAR)"
+        case _:
+            return name
 
 
 class Window:

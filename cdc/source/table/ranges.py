@@ -16,7 +16,7 @@ import pyarrow as pa
 from cdc.change import Mark, TablePlan
 from cdc.errors import SourceError
 from cdc.source.file.snapshot import Snapshot
-from cdc.source.quote import identifier, qualified
+from cdc.source.quote import by_bytes, identifier, qualified
 from cdc.source.table.altered import explained
 
 _SAMPLED_ROWS = 2_000_000
@@ -84,7 +84,7 @@ class Selection:
 
     def _keys(self, mark: Mark, comparison: str) -> str:
         """The key compared with that of `mark`, first column first."""
-        kinds = {column.name: column.type for column in self.plan.columns}
+        kinds = {column.name: column for column in self.plan.columns}
         if not mark.key:  # as a reset leaves it: before every row of its watermark
             return "TRUE" if comparison == ">" else "FALSE"
         if len(mark.key) != len(self.plan.key):
@@ -94,9 +94,9 @@ class Selection:
                 f"its mark has {len(mark.key)} key values, and its key {len(self.plan.key)} columns",
                 "Reset its watermark: the configured key has changed",
             )
-        columns = ", ".join(identifier(name) for name in self.plan.key)
+        columns = ", ".join(by_bytes(kinds[name]) for name in self.plan.key)
         values = ", ".join(
-            self.value(text, kinds[name]) for name, text in zip(self.plan.key, mark.key, strict=True)
+            self.value(text, kinds[name].type) for name, text in zip(self.plan.key, mark.key, strict=True)
         )
         return (
             f"({columns}) {comparison} ({values})"
@@ -107,7 +107,8 @@ class Selection:
 
 def order(plan: TablePlan) -> str:
     """The ORDER BY list of watermark and key."""
-    return ", ".join(identifier(name) for name in (plan.watermark.name, *plan.key))
+    kinds = {column.name: column for column in plan.columns}
+    return ", ".join([identifier(plan.watermark.name), *(by_bytes(kinds[name]) for name in plan.key)])
 
 
 def columns(plan: TablePlan) -> str:

@@ -226,7 +226,7 @@ class SnapshotReader:
 
     def low(self, mark: Mark | None) -> str | None:
         """The least watermark that `past` reads from `mark` on; None: it reads all."""
-        return None if mark is None else self._marking.low(mark.watermark, self._connection)
+        return None if mark is None else self._marking.low(mark.watermark)
 
     def _pieces(
         self, low: str | None, standing: ReadState

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 _FIRST, _LAST = 0, 253_402_300_800
 """Seconds of 1970-01-01 and 10000-01-01: outside, DuckDB writes eras and longer years, and infinity."""
+_INFINITY = 2**63 - 1
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
@@ -31,6 +32,8 @@ def duckdb_text(value: pa.Array) -> str | None:
 
 def _timestamp(value: pa.Array) -> str | None:
     number = value.cast(pa.int64())[0].as_py()
+    if number == _INFINITY:  # of nanoseconds, it would be within the year 2262
+        return None
     if not _FIRST <= number // _PER_SECOND[value.type.unit] < _LAST:
         return None
     text = str(pa.array([number], pa.timestamp(value.type.unit)).cast(pa.string())[0].as_py())

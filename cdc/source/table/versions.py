@@ -10,11 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import Position, TablePlan
+from cdc.duckdb_types import VERSIONS, Family, meaning_of
 from cdc.errors import SourceError
-
-_UNSIGNED = {"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
-_SIGNED = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
-_TIMES = {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"}
 
 
 def check_version_column(plan: TablePlan) -> None:
@@ -24,13 +21,13 @@ def check_version_column(plan: TablePlan) -> None:
     column = next((column for column in plan.columns if column.name == plan.version), None)
     if plan.version is None:
         return
-    if column is None or column.type not in _UNSIGNED | _SIGNED | _TIMES:
+    if column is None or not meaning_of(column.type).may_be_version:
         raise SourceError(
             "replicate",
             plan.table,
             f"its version column {plan.version} is "
             + (f"a {column.type}" if column else "not among its columns"),
-            "Choose a column of at most 64 bits: an integer, a date or a timestamp",
+            f"Choose {VERSIONS}",
         )
 
 
@@ -39,11 +36,13 @@ def row_versions(rows: pa.RecordBatch, plan: TablePlan, position: Position) -> p
     if plan.version is None:
         return pa.array(np.full(rows.num_rows, position.as_version(), dtype=np.uint64))
     column = rows.column(plan.version)
-    kind = next(column.type for column in plan.columns if column.name == plan.version)
-    if kind in _UNSIGNED:
+    meaning = meaning_of(next(column.type for column in plan.columns if column.name == plan.version))
+    if meaning.unsigned:
         values = column.cast(pa.uint64()).fill_null(0).to_numpy(zero_copy_only=False)
         return pa.array(values.astype(np.uint64))
-    native = column.cast(pa.int32()).cast(pa.int64()) if kind == "DATE" else column.cast(pa.int64())
+    native = (
+        column.cast(pa.int32()).cast(pa.int64()) if meaning.family is Family.DATE else column.cast(pa.int64())
+    )
     values = native.fill_null(0).to_numpy(zero_copy_only=False)
     versions = values.view(np.uint64) ^ np.uint64(1 << 63)
     if column.null_count:

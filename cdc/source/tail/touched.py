@@ -22,7 +22,7 @@ import pyarrow as pa
 from cdc.change import Column
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
-from cdc.source.quote import identifier
+from cdc.source.quote import by_bytes, definition, identifier
 from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.row_groups import Logged
 from cdc.source.tail.twin import Decoded, LeafPath, Twin
@@ -74,11 +74,9 @@ class TouchedRows:
         self._older = Twin(connection, columns)
         self._names = [identifier(column.name) for column in columns]
         self._all = ", ".join(self._names)
-        self._key = [identifier(name) for name in key]
+        self._key = [by_bytes(column) for column in columns if column.name in key]
         self._key_columns = {n for n, column in enumerate(columns) if column.name in key}
-        self._stored = ", ".join(
-            f"{name} {column.type}" for name, column in zip(self._names, columns, strict=True)
-        )
+        self._stored = ", ".join(map(definition, columns))
         self.begin(base)
 
     def begin(self, base: CheckpointBase) -> None:

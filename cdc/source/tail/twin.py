@@ -36,7 +36,7 @@ from cdc.change import Column
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.format.log import parse_log_header
-from cdc.source.quote import identifier
+from cdc.source.quote import definition
 
 _numbers = itertools.count(1)  # attached databases and filesystems are named for all connections at once
 _CHUNK = (102).to_bytes(2, "little")
@@ -89,7 +89,7 @@ class Twin:
         self._connection = connection
         self._name = f"cdc_twin_{next(_numbers)}"
         self._files = MemoryFiles(self._name)
-        stored = ", ".join(f"{identifier(column.name)} {column.type}" for column in columns)
+        stored = ", ".join(map(definition, columns))
         self.kinds = _kinds(stored)
         """The stored columns' types, as DuckDB's own objects."""
         self._leaves = dict(leaf for n, kind in enumerate(self.kinds) for leaf in _leaves_of(kind, (n,)))

@@ -36,11 +36,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cdc.change import Column
+from cdc.duckdb_types import DuckType, parse_type
 from cdc.target.types import enums, numbers, text, times, wide
 from cdc.target.types.bits import Bits
 from cdc.target.types.codec import Buffer, Codec, ColumnCodec, Mask, Rejected, refuse
 from cdc.target.types.decimals import Decimal
-from cdc.target.types.duckdb_type import DuckType, parse_type
 from cdc.target.types.nested import ArrayOf, MapOf, TupleOf, UnionOf
 from cdc.target.types.spans import Interval, TimeTz
 from cdc.target.types.uuids import Uuid

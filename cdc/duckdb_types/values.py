@@ -1,4 +1,4 @@
-"""Which types a watermark may have, and how their values are read, written and ordered, exactly.
+"""How are the values of a watermark's type read, written and ordered, exactly?
 
 A value is text as DuckDB writes it (`CAST(x AS VARCHAR)` with TimeZone = 'UTC'): that is called canonical.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from uuid import UUID
 
+from cdc.duckdb_types.meaning import WATERMARKS, Family, Meaning, meaning_of
 from cdc.errors import StateError
 
 Order = tuple[int, str]
@@ -32,6 +34,10 @@ class MarkType(ABC):
     @abstractmethod
     def text(self, order: Order) -> str:
         """The canonical text of the value with this order."""
+
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest number that finite values are ordered by; a text has none."""
+        return 0, 0
 
     def order(self, text: str) -> Order:
         """What sorts `text` among values of this type.
@@ -65,10 +71,13 @@ class IntegerMarkType(MarkType):
     def _read(self, text: str) -> Order:
         if not re.fullmatch(r"[+-]?[0-9]{1,60}", text):
             raise ValueError("not an integer")
-        return _bounded(int(text), self.low, self.high), ""
+        return _bounded(int(text), *self.bounds()), ""
 
     def text(self, order: Order) -> str:
         return str(order[0])
+
+    def bounds(self) -> tuple[int, int]:
+        return self.low, self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,10 @@ class DecimalMarkType(MarkType):
             raise ValueError("not a decimal number")
         digits = _fraction(match[3] or "", self.scale)
         unscaled = int((match[2] or "0") + digits)
-        limit = 10**self.width - 1
-        return _bounded(-unscaled if match[1] == "-" else unscaled, -limit, limit), ""
+        return _bounded(-unscaled if match[1] == "-" else unscaled, *self.bounds()), ""
+
+    def bounds(self) -> tuple[int, int]:
+        return 1 - 10**self.width, 10**self.width - 1
 
     def text(self, order: Order) -> str:
         digits = str(abs(order[0])).rjust(self.scale + (self.width > self.scale), "0")
@@ -103,7 +114,10 @@ class DateMarkType(MarkType):
         match = re.fullmatch(_DATE, text)
         if match is None:
             raise ValueError("not a date")
-        return _bounded(_days(match), 1 - _DATE_INFINITY, _DATE_INFINITY - 1), ""
+        return _bounded(_days(match), *self.bounds()), ""
+
+    def bounds(self) -> tuple[int, int]:
+        return 1 - _DATE_INFINITY, _DATE_INFINITY - 1
 
     def text(self, order: Order) -> str:
         if abs(order[0]) == _DATE_INFINITY:
@@ -131,7 +145,7 @@ class TimestampMarkType(MarkType):
             raise ValueError("no such time of day")
         seconds = _days(match) * 86400 + hour * 3600 + minute * 60 + second - _offset(match)
         fraction = _fraction(match["fraction"] or "", self.digits)
-        return _bounded(int(seconds) * 10**self.digits + int(fraction or 0), *self._bounds()), ""
+        return _bounded(int(seconds) * 10**self.digits + int(fraction or 0), *self.bounds()), ""
 
     def text(self, order: Order) -> str:
         if abs(order[0]) == _TIMESTAMP_INFINITY:
@@ -142,7 +156,7 @@ class TimestampMarkType(MarkType):
         shown = str(fraction).rjust(self.digits, "0").rstrip("0") if fraction else ""
         return f"{_date_text(days)} {time}" + (f".{shown}" if shown else "") + ("+00" if self.zoned else "")
 
-    def _bounds(self) -> tuple[int, int]:
+    def bounds(self) -> tuple[int, int]:
         if self.digits == 9:
             return _LOWEST_NS, _TIMESTAMP_INFINITY - 1
         unit = 10 ** (6 - self.digits)
@@ -157,6 +171,9 @@ class UuidMarkType(MarkType):
         if not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text):
             raise ValueError("not a UUID")
         return UUID(text).int, ""
+
+    def bounds(self) -> tuple[int, int]:
+        return 0, 2**128 - 1
 
     def text(self, order: Order) -> str:
         return str(UUID(int=order[0]))
@@ -176,12 +193,33 @@ class TextMarkType(MarkType):
 
 def find_mark_type(duckdb_type: str) -> MarkType | None:
     """The type DuckDB spells like this, or None when its values have no exact order here."""
-    spelled = duckdb_type.strip().upper()
-    if (decimal := re.fullmatch(r"DECIMAL\((\d+),\s*(\d+)\)", spelled)) is not None:
-        width, scale = int(decimal[1]), int(decimal[2])
-        form = f"at most {width - scale} digits, a point, and at most {scale} digits"
-        return DecimalMarkType(f"DECIMAL({width},{scale})", form, width, scale)
-    return _TYPES.get(spelled)
+    return _of(meaning_of(duckdb_type))
+
+
+@cache
+def _of(meaning: Meaning) -> MarkType | None:
+    name = meaning.name
+    match meaning.family:
+        case Family.INTEGER | Family.WIDE:
+            low, high = meaning.low, meaning.high
+            return IntegerMarkType(name, f"an integer from {low} to {high}", low, high)
+        case Family.DECIMAL:
+            width, scale = meaning.width, meaning.scale
+            form = f"at most {width - scale} digits, a point, and at most {scale} digits"
+            return DecimalMarkType(name, form, width, scale)
+        case Family.DATE:
+            return DateMarkType(name, "YYYY-MM-DD")
+        case Family.TIMESTAMP:
+            fraction = f"[.{'f' * meaning.digits}]" if meaning.digits else ""
+            offset = " with an offset such as Z or +02:00" if meaning.zoned else ""
+            form = f"YYYY-MM-DD[ HH:MM[:SS{fraction}]]{offset}"
+            return TimestampMarkType(name, form, meaning.digits, meaning.zoned)
+        case Family.UUID:
+            return UuidMarkType(name, "8-4-4-4-12 hexadecimal digits")
+        case Family.TEXT:
+            return TextMarkType(name, "text in UTF-8")
+        case _:
+            return None
 
 
 def mark_type(duckdb_type: str) -> MarkType:
@@ -196,7 +234,7 @@ def mark_type(duckdb_type: str) -> MarkType:
             "use as watermark a column of type",
             duckdb_type,
             "its values have no exact order that grows",
-            "Choose a column of an integer, DECIMAL, DATE, TIMESTAMP, UUID or VARCHAR type",
+            f"Choose a column of {WATERMARKS}",
         )
     return found
 
@@ -270,40 +308,3 @@ def _date_text(days: int) -> str:
     year = era * 400 + year_of_era + (month >= 10)
     month = (month + 2) % 12 + 1
     return f"{year if year > 0 else 1 - year:04}-{month:02}-{day_of_month:02}" + (" (BC)" * (year <= 0))
-
-
-def _integer(name: str, bits: int) -> IntegerMarkType:
-    low, high = (0, 2**bits - 1) if name.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return IntegerMarkType(name, f"an integer from {low} to {high}", low, high)
-
-
-def _timestamp(name: str, digits: int, *, zoned: bool = False) -> TimestampMarkType:
-    fraction = f"[.{'f' * digits}]" if digits else ""
-    offset = " with an offset such as Z or +02:00" if zoned else ""
-    return TimestampMarkType(name, f"YYYY-MM-DD[ HH:MM[:SS{fraction}]]{offset}", digits, zoned)
-
-
-_TYPES: dict[str, MarkType] = {
-    kind.name: kind
-    for kind in (
-        _integer("TINYINT", 8),
-        _integer("SMALLINT", 16),
-        _integer("INTEGER", 32),
-        _integer("BIGINT", 64),
-        _integer("HUGEINT", 128),
-        _integer("UTINYINT", 8),
-        _integer("USMALLINT", 16),
-        _integer("UINTEGER", 32),
-        _integer("UBIGINT", 64),
-        _integer("UHUGEINT", 128),
-        DateMarkType("DATE", "YYYY-MM-DD"),
-        _timestamp("TIMESTAMP_S", 0),
-        _timestamp("TIMESTAMP_MS", 3),
-        _timestamp("TIMESTAMP", 6),
-        _timestamp("TIMESTAMP_NS", 9),
-        _timestamp("TIMESTAMP WITH TIME ZONE", 6, zoned=True),
-        _timestamp("TIMESTAMPTZ_NS", 9, zoned=True),
-        UuidMarkType("UUID", "8-4-4-4-12 hexadecimal digits"),
-        TextMarkType("VARCHAR", "text in UTF-8"),
-    )
-}

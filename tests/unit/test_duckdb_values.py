@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cdc.duckdb_types.values import MarkType, Order, find_mark_type, mark_type
 from cdc.errors import StateError
-from cdc.watermark.value import MarkType, Order, find_mark_type, mark_type
 
 TYPES = [
     *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"),
