@@ -21,7 +21,7 @@ TABLE_STATES = ("setup", "snapshot", "running", "paused", "resync", "failed")
 BREAKER_STATES = ("closed", "open", "half-open")
 
 _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
-"""SharedContext the alert threshold of 100 ms, and far enough up to tell a minute's outage from an hour's."""
+"""Around the alert threshold of 100 ms, and far enough up to tell a minute's outage from an hour's."""
 
 
 class Metrics:

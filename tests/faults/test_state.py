@@ -16,7 +16,7 @@ from tests.support.replica import ROOT
 from tests.support.waiting import wait_until
 
 LEAST_BYTES = 1 << 16
-"""DiskBudget for log and status, which are to go on telling."""
+"""Room for log and status, which are to go on telling."""
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from tools.documents import DOCUMENTS
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 CODE = [path for folder in ("cdc", "tests", "tools") for path in (ROOT / folder).rglob("*.py")]
@@ -32,3 +36,8 @@ def test_each_word_of_the_glossary_stands_once_and_in_order() -> None:
     words = re.findall(r"^\| ([\w ]+) \| ", (DOCS / "glossary.md").read_text(), re.MULTILINE)
     words.remove("word")
     assert words == sorted(set(words), key=str.lower)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
+    assert (DOCS / name).read_text() == DOCUMENTS[name](), "run: python -m tools.documents"

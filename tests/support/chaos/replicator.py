@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 START_SECONDS = 60.0
 LOG_BYTES = 1 << 16
-"""DiskBudget that is left for the log, which is to go on telling."""
+"""Room that is left for the log, which is to go on telling."""
 
 
 def faults(place: Place) -> Faults:
