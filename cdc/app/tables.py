@@ -53,7 +53,7 @@ class Tables:
             structlog.get_logger("cdc.run").warning("tables not looked for", error=str(error))
 
     def _add(self) -> None:
-        resolution = plans_of(self._settings, self._source, strict=False)
+        resolution = plans_of(self._settings, self._source, strict=False, store=self._store)
         new = [plan for plan in resolution.plans if plan.table not in self.found]
         self._observer.begin(
             new,

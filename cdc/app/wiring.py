@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cdc.change import TablePlan
+from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.config import Settings
 from cdc.config.target import Setting
-from cdc.errors import ConfigError, SourceError
+from cdc.errors import ConfigError, SourceError, StateError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
 from cdc.source import DuckDbSource, SourceEvents, check_completion, open_source
@@ -76,17 +76,27 @@ def store_of(settings: Settings, *, clock: Clock | None = None) -> Store:
     )
 
 
-def plans_of(settings: Settings, source: DuckDbSource, *, strict: bool = True) -> Resolution:
+def plans_of(
+    settings: Settings, source: DuckDbSource, *, strict: bool = True, store: Store | None = None
+) -> Resolution:
     """What is replicated of the source, and what is not.
 
     Args:
         strict: False leaves out a listed table that cannot be replicated, for the others' sake.
+        store: the state store, if it is open; else it is read if there is one.
 
     Raises:
         ConfigError: a listed table cannot be replicated as the configuration asks.
         SourceError: the source cannot be read.
     """
-    found = resolve(settings.tables, settings.defaults, source.tables(), overlaps_of(settings), strict=strict)
+    found = resolve(
+        settings.tables,
+        settings.defaults,
+        source.tables(),
+        overlaps_of(settings),
+        strict=strict,
+        before=_replicated_before(settings, store),
+    )
     plans, left_out = [], list(found.left_out)
     for plan in found.plans:
         try:
@@ -98,6 +108,18 @@ def plans_of(settings: Settings, source: DuckDbSource, *, strict: bool = True) -
         else:
             plans.append(plan)
     return Resolution(tuple(plans), tuple(left_out))
+
+
+def _replicated_before(settings: Settings, store: Store | None) -> frozenset[TableId]:
+    """The tables that the state store knows. What a store says that cannot be read is not needed by a command
+    that reports just that."""
+    if store is not None:
+        return frozenset(record.table for record in store.tables())
+    try:
+        with open_store(settings.state.directory, mode="read") as stored:
+            return frozenset(record.table for record in stored.tables())
+    except StateError:
+        return frozenset()
 
 
 def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> TablePlan:
@@ -113,7 +135,7 @@ def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> Tab
         found = resolve_table(request, settings.defaults, schemas, overlaps_of(settings))
         check_completion(found)
         return found
-    for each in resolve((), settings.defaults, schemas, overlaps_of(settings)).plans:
+    for each in resolve((), settings.defaults, schemas, overlaps_of(settings), before=(plan.table,)).plans:
         if each.table == plan.table:
             return each
     raise SourceError(

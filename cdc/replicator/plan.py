@@ -6,7 +6,7 @@ Names are compared as DuckDB compares them, without case, and come out as the so
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
@@ -80,7 +80,7 @@ class LeftOut:
     table: TableId
     reason: str
     listed: bool = False
-    """The configuration asks for it: a person should know."""
+    """A person should know: the configuration asks for it, or would, did it not collide with another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +98,19 @@ def resolve(
     overlaps: Overlaps = Overlaps(),
     *,
     strict: bool = True,
+    before: Collection[TableId] = (),
 ) -> Resolution:
     """The plans of the tables listed; of every table that can be replicated when none is listed.
 
+    Of several tables that would be written to one target, one is replicated and the others are left out: the
+    one that is listed first, or was replicated before, or comes first by name.
+
     Args:
         strict: False leaves out a listed table that cannot be replicated, for the others' sake.
+        before: tables that were replicated before, whose rows their targets hold.
 
     Raises:
-        ConfigError: a listed table cannot be replicated as asked, naming the table, the key and the remedy;
-            or two tables would be written to one target.
+        ConfigError: a listed table cannot be replicated as asked, naming the table, the key and the remedy.
     """
     by_name = {_folded(schema.table): schema for schema in schemas}
     plans: list[TablePlan] = []
@@ -127,8 +131,11 @@ def resolve(
                 plans.append(_plan(_Wish(str(schema.table)), defaults, schema, overlaps))
             except ConfigError as error:
                 left_out.append(LeftOut(schema.table, error.problem))
-    _refuse_shared_targets(plans)
-    return Resolution(tuple(plans), tuple(left_out))
+    collisions = _collisions(plans, {_folded(table) for table in before}, by_name, listed=bool(tables))
+    if collisions and tables and strict:
+        raise next(iter(collisions.values()))
+    left_out += [LeftOut(table, str(error), listed=True) for table, error in collisions.items()]
+    return Resolution(tuple(plan for plan in plans if plan.table not in collisions), tuple(left_out))
 
 
 def resolve_table(
@@ -174,7 +181,7 @@ def _plan(request: TableRequest, defaults: Defaults, schema: TableSchema, overla
     table = schema.table
     return TablePlan(
         table=table,
-        target=request.target or (table.name if table.schema == "main" else f"{table.schema}_{table.name}"),
+        target=request.target or _default_target(table),
         columns=_columns(request, schema, {*key, watermark.name, *([version] if version else [])}),
         key=key,
         watermark=watermark,
@@ -313,19 +320,53 @@ def _whole_days(overlap: str) -> str:
     return f"{-(-milliseconds // 86_400_000)}d" if milliseconds else "0"
 
 
-def _refuse_shared_targets(plans: Iterable[TablePlan]) -> None:
-    """Also a target that bears the name of another's view of current rows."""
-    taken: dict[str, TablePlan] = {}
+def _collisions(
+    plans: Sequence[TablePlan],
+    before: set[tuple[str, str]],
+    there: Collection[tuple[str, str]],
+    *,
+    listed: bool,
+) -> dict[TableId, ConfigError]:
+    """The tables that are left out for a name in the target that another one has, as its table or as its view
+    of current rows.
+
+    Where no table is listed, names that differ in case alone collide too: some servers keep them in files
+    whose names have no case. And a name that was made for a table that is gone stays that table's, with its
+    rows.
+
+    Args:
+        before: tables that were replicated before.
+        there: those that the source has now.
+    """
+    taken: dict[str, str] = {}
+    if not listed:
+        plans = sorted(plans, key=lambda plan: _folded(plan.table) not in before)
+        for schema, name in before.difference(there):
+            gone = TableId(schema, name)
+            taken |= dict.fromkeys(_names(_default_target(gone)), f"{gone}, which is gone from the source")
+    found = {}
     for plan in plans:
-        for name in (plan.target, f"{plan.target}_current"):
-            other = taken.setdefault(name, plan)
-            if other is not plan:
-                raise _refusal(
-                    plan.table,
-                    "target",
-                    f"{name!r} would also be written for {other.table}",
-                    "Give one of them another target in [[tables]]",
-                )
+        names = [name if listed else name.lower() for name in _names(plan.target)]
+        clash = next((name for name in names if name in taken), None)
+        if clash is None:
+            taken |= dict.fromkeys(names, str(plan.table))
+            continue
+        found[plan.table] = _refusal(
+            plan.table,
+            "target",
+            f"{clash!r} would also be written for {taken[clash]}",
+            "Give one of them another target in [[tables]]"
+            + ("" if listed else ", and list the others there too"),
+        )
+    return found
+
+
+def _names(target: str) -> tuple[str, str]:
+    return target, f"{target}_current"
+
+
+def _default_target(table: TableId) -> str:
+    return table.name if table.schema == "main" else f"{table.schema}_{table.name}"
 
 
 def _column(schema: TableSchema, key: str, name: str) -> Column:

@@ -190,3 +190,58 @@ def test_two_tables_for_one_target_are_refused() -> None:
 def test_a_target_with_the_name_of_anothers_view_is_refused() -> None:
     with pytest.raises(ConfigError, match="'trades_current'"):
         resolved(TableConfig(name="trades"), TableConfig(name="log", key=("seq",), target="trades_current"))
+
+
+def left_out_of_collision(
+    *names: str, before: tuple[str, ...] = (), missing: tuple[str, ...] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Unlisted tables of these names: those replicated, and the reasons of those left out."""
+    schemas = [
+        TableSchema(TableId.parse(name), TRADES.columns, TRADES.primary_key)
+        for name in names
+        if name not in missing
+    ]
+    known = [TableId.parse(name) for name in before]
+    found = resolve([], DefaultsConfig(watermark="seq"), schemas, before=known)
+    assert all(left.listed for left in found.left_out), "a person should know"
+    return [str(plan.table) for plan in found.plans], {
+        str(left.table): left.reason for left in found.left_out
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "before", "replicated", "left"),
+    [
+        (("a.t", "main.a_t", "u"), (), ["a.t", "main.u"], "main.a_t"),
+        (("a.t", "main.a_t", "u"), ("a.t", "u"), ["a.t", "main.u"], "main.a_t"),
+        (("a.t", "main.a_t", "u"), ("a_t", "u"), ["main.a_t", "main.u"], "a.t"),
+        (("a_b.c", "a.b_c"), ("a_b.c",), ["a_b.c"], "a.b_c"),
+        (("trades", "trades_current"), (), ["main.trades"], "main.trades_current"),
+        (("trades", "trades_current"), ("trades_current",), ["main.trades_current"], "main.trades"),
+        (("a.T", "main.a_t"), ("a_t",), ["main.a_t"], "a.T"),
+        (("Trades", "trades_CURRENT"), (), ["main.Trades"], "main.trades_CURRENT"),
+    ],
+)
+def test_of_unlisted_tables_for_one_target_the_one_that_was_there_is_replicated_and_the_other_told(
+    names: tuple[str, ...], before: tuple[str, ...], replicated: list[str], left: str
+) -> None:
+    plans, reasons = left_out_of_collision(*names, before=before)
+    assert plans == replicated
+    assert list(reasons) == [left]
+    assert "would also be written for" in reasons[left]
+    assert "Give one of them another target in [[tables]]" in reasons[left]
+
+
+def test_the_target_of_a_table_that_is_gone_is_not_filled_with_anothers_rows() -> None:
+    plans, reasons = left_out_of_collision("a.t", "a_t", before=("a.t",), missing=("a.t",))
+    assert plans == []
+    assert "'a_t' would also be written for a.t, which is gone from the source" in reasons["main.a_t"]
+
+
+def test_of_listed_tables_for_one_target_a_replicator_leaves_out_the_later_one() -> None:
+    tables = [TableConfig(name="trades"), TableConfig(name="log", key=("seq",), target="trades")]
+    found = resolve(tables, DefaultsConfig(watermark="seq"), [TRADES, LOG], strict=False)
+    assert [plan.table for plan in found.plans] == [TRADES.table]
+    [left] = found.left_out
+    assert (left.table, left.listed) == (LOG.table, True)
+    assert "'trades' would also be written for main.trades" in left.reason
