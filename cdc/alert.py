@@ -30,6 +30,8 @@ class AlertKind:
     name: str
     severity: Severity
     remedy: str
+    unwell: bool = False
+    """While it stands the replicator is not well: status and readiness say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Alert:
     times: int = 1
     raised: bool = True
     cleared_at: float | None = None
+    unwell: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The alert as JSON values, as status files, commands and webhooks get it."""
@@ -109,7 +112,15 @@ class Alerts:
                 times = standing.times + 1
                 self._standing[key] = replace(standing, message=message, remedy=kind.remedy, times=times)
                 return
-            alert = Alert(kind.name, subject, kind.severity, message, kind.remedy, self._clock.wall())
+            alert = Alert(
+                kind.name,
+                subject,
+                kind.severity,
+                message,
+                kind.remedy,
+                self._clock.wall(),
+                unwell=kind.unwell,
+            )
             self._standing[key] = alert
             self._tell(alert)
 

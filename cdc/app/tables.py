@@ -61,6 +61,7 @@ class Tables:
             {plan.table: self._marks.load(plan.table) for plan in new},
             breaker=lambda: self._replicator.breaker.state.value,
             failed_rows=self._failed_rows,
+            waiting=self._replicator.waiting,
         )
         for plan in resolution.plans:
             known = self.found.get(plan.table)

@@ -1,6 +1,6 @@
 """`cdc status`: what is the replicator doing, or what had it done when it ended?
 
-Exit code 0: it runs and every table is well. 1: it does not run, or a table is not well.
+Exit code 0: it runs and all is well, as /readyz decides it too. 1: it does not run, or something is not well.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from cdc.cli import context
 from cdc.cli.console import console, table
 from cdc.config import Settings
 from cdc.errors import ExitCode, StateError
+from cdc.observe.health import ready
 from cdc.observe.status import Status, TableStatus, read_status
 
 STALE_SECONDS = 15.0
@@ -28,7 +29,7 @@ STALE_SECONDS = 15.0
 
 WATCH_SECONDS = 1.0
 
-Process = Literal["running", "stopped", "dead", "stale", "unknown"]
+Process = Literal["running", "stopped", "dead", "suspended", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +37,31 @@ class StatusReport:
     """What is known: of the process, and of each table from the status file or else from the store."""
 
     process: Process
-    """stopped: in order; dead: it vanished; stale: it lives but says nothing; unknown: there is no file."""
+    """stopped: in order; dead: it vanished; suspended: by a signal; stale: it lives but says nothing;
+    unknown: there is no file."""
     age_seconds: float | None
     status: Status | None
     stored: tuple[dict[str, object], ...] = ()
     """The marks in the state store, where no replicator runs."""
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What is not well, one line each. Of a process that does not work the status tells what was."""
+        if self.process != "running" or self.status is None:
+            pid = 0 if self.status is None else self.status.pid
+            return (_PROCESS[self.process].format(pid=pid),)
+        return ready(self.status).problems
+
+    @property
     def well(self) -> bool:
-        return (
-            self.process == "running"
-            and self.status is not None
-            and all(item.state not in ("failed", "paused") and not item.error for item in self.status.tables)
-        )
+        return not self.problems
 
     def to_json(self, indent: int | None = 2) -> str:
         return json.dumps(
             {
                 "process": self.process,
                 "well": self.well,
+                "problems": self.problems,
                 "age_seconds": self.age_seconds,
                 "status": None if self.status is None else self.status.model_dump(mode="json"),
                 "stored": self.stored,
@@ -72,7 +79,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second.")] = False,
 ) -> None:
-    """Show what the replicator is doing. Exit code 1 when it does not run or a table is not well."""
+    """Show what the replicator is doing. Exit code 1 when it does not run or is not well, as /readyz says."""
     settings = context.settings(ctx)
     if watch:
         _watch(settings, as_json=as_json)
@@ -94,23 +101,26 @@ def look(settings: Settings) -> StatusReport:
     if found is None:
         return StatusReport("unknown", None, None, _stored(settings))
     age = (datetime.now(UTC) - found.updated_at).total_seconds()
-    process: Process = "running"
-    if found.state == "stopped":
-        process = "stopped"
-    elif not _alive(found):
-        process = "dead"
-    elif age > STALE_SECONDS:
+    process: Process = "stopped" if found.state == "stopped" else _process(found)
+    if process == "running" and abs(age) > STALE_SECONDS:  # below 0: the clock went back since
         process = "stale"
     return StatusReport(process, age, found, () if process == "running" else _stored(settings))
 
 
-def _alive(found: Status) -> bool:
+def _process(found: Status) -> Process:
+    """What became of the process that wrote the file; another one may have its pid by now."""
     try:
-        return abs(psutil.Process(found.pid).create_time() - found.process_start) < 1.0
+        process = psutil.Process(found.pid)
+        if abs(process.create_time() - found.process_start) >= 1.0:
+            return "dead"
+        state = process.status()
     except psutil.AccessDenied:
-        return True
+        return "running"
     except psutil.Error:
-        return False
+        return "dead"
+    if state in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        return "dead"
+    return "suspended" if state in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) else "running"
 
 
 def _stored(settings: Settings) -> tuple[dict[str, object], ...]:
@@ -157,6 +167,7 @@ _PROCESS = {
     "running": "running",
     "stopped": "not running (it ended in order)",
     "dead": "NOT RUNNING: it ended without a word; see its log, and start 'cdc run'",
+    "suspended": "SUSPENDED: a signal stopped it; it goes on with 'kill -CONT {pid}'",
     "stale": "STALE: it lives, but has not reported; see its log",
     "unknown": "not running, and no status file: start 'cdc run'",
 }
@@ -165,8 +176,10 @@ _PROCESS = {
 def _drawn(report: StatusReport) -> RenderableType:
     parts: list[RenderableType] = []
     status = report.status
-    head = f"replicator  {_PROCESS[report.process]}"
+    head = f"replicator  {_PROCESS[report.process].format(pid=0 if status is None else status.pid)}"
     if status is not None:
+        if report.process == "running" and not report.well:
+            head += ", NOT WELL"
         head += f" (pid {status.pid}, reported {_ago(report.age_seconds or 0.0)} ago)"
         parts.append(Text(head))
         parts.append(Text(f"source      {status.source}"))
@@ -174,12 +187,23 @@ def _drawn(report: StatusReport) -> RenderableType:
         if status.lease_number is not None:
             parts.append(Text(f"lease       in Redis, number {status.lease_number}"))
         parts.append(_tables(status))
-        parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
+        if report.process == "running":
+            parts += [Text(f"not well: {problem}") for problem in report.problems]
+        else:
+            parts += [Text(f"{item.table}: {item.error}") for item in status.tables if item.error]
         parts += [Text(_held(item, status.updated_at)) for item in status.tables if item.held_rows]
         parts += [Text(_spooled(item, status.updated_at)) for item in status.tables if item.spool_rows]
         parts += [Text(_broken(item, status.updated_at)) for item in status.tables if item.broken_since]
-        parts += [Text(f"alert: {item.name} {item.subject}: {item.message}") for item in status.alerts]
-        parts += [Text(f"left out: {item.table}: {item.reason}") for item in status.left_out]
+        parts += [
+            Text(f"alert: {item.name} {item.subject}: {item.message}. {item.remedy}")
+            for item in status.alerts
+            if not (item.unwell and report.process == "running")  # told above
+        ]
+        parts += [
+            Text(f"left out: {item.table}: {item.reason}")
+            for item in status.left_out
+            if not (item.listed and report.process == "running")
+        ]
     else:
         parts.append(Text(head))
     if report.stored:

@@ -47,5 +47,7 @@ class AlertsConfig(Section):
     """Delivered, for 5 seconds; 0: never."""
     round_trip_ms: Annotated[float, Field(gt=0)] = 500.0
     """Of a ping to the target."""
+    standstill_sec: Annotated[float, Field(gt=0)] = 5.0
+    """For which the target has not taken what it was sent."""
     free_disk_mb: Annotated[int, Field(ge=0)] = 500
     """Where the state directory is."""

@@ -25,7 +25,7 @@ from cdc.change import TableId
 from cdc.clock import Clock
 from cdc.comparison.reconciler import ReconciliationReport
 from cdc.config import AlertsConfig
-from cdc.errors import CdcError, Meaning, SourceError
+from cdc.errors import CdcError, Meaning, SourceError, TargetError
 from cdc.observe.status import StandingAlert
 from cdc.replicator.hold_decision import Early
 from cdc.replicator.ports import Delivered
@@ -49,12 +49,25 @@ TABLE_HALTED = AlertKind(
     "table_halted", Severity.CRITICAL, "Do what the message says; the table then goes on by itself."
 )
 SOURCE_AWAY = AlertKind(
-    "source_away", Severity.CRITICAL, "Bring the DuckDB file back, or correct [database] path."
+    "source_away", Severity.CRITICAL, "Bring the DuckDB file back, or correct [database] path.", unwell=True
 )
 TARGET_AWAY = AlertKind(
     "target_away",
     Severity.CRITICAL,
     "Start ClickHouse or open the network path to it; the rows wait in the spool and in the source.",
+    unwell=True,
+)
+TARGET_REFUSES = AlertKind(
+    "target_refuses",
+    Severity.CRITICAL,
+    "Do what the message says; the rows wait in the spool and in the source.",
+    unwell=True,
+)
+DELIVERY_STALLED = AlertKind(
+    "delivery_stalled",
+    Severity.CRITICAL,
+    "See whether ClickHouse hangs or has too much to do (its log, system.processes), and whether the network "
+    "path to it is open; the rows wait in the spool and in the source.",
 )
 SPOOL_ROOM = AlertKind(
     "spool_room",
@@ -71,6 +84,7 @@ TAIL_BROKEN = AlertKind(
     "tail_broken",
     Severity.WARNING,
     "Run 'cdc verify TABLE --repair'.",
+    unwell=True,
 )
 DISK_SPACE = AlertKind(
     "state_disk",
@@ -84,9 +98,11 @@ class TableCondition:
     """What is known of one table when it is looked at."""
 
     table: TableId
-    rows: int
-    failed_rows: int
-    most_attempts: int
+    live_rows: int = 0
+    """Delivered as they came, so that their number in a time is the pace of the writer."""
+    failed_rows: int = 0
+    most_attempts: int = 0
+    waiting_seconds: float | None = None
 
 
 class Alarms:
@@ -108,6 +124,11 @@ class Alarms:
             kind: replace(MONITORING[kind.name], limit=limit) for kind, limit in limits.items()
         }
         self._most_attempts = config.failed_attempts
+        self._standstill_seconds = config.standstill_sec
+        self._trouble: TargetError | None = None
+        """The last that the target was in,"""
+        self._troubles: dict[TableId, TargetError] = {}
+        """and of each table what it was refused with, until it delivers again."""
         self._least_free_mb = config.free_disk_mb
         self._outcomes: deque[bool] = deque(maxlen=ATTEMPTS_COUNTED)
         self._rows: deque[tuple[float, int]] = deque()
@@ -117,11 +138,14 @@ class Alarms:
     def delivered(self, event: Delivered, *, caught_up: bool) -> None:
         """`caught_up`: the table is not reading what was there before, whose lag means nothing."""
         self._attempted(not event.failed_rows)
+        self._troubles.pop(event.table, None)
         if caught_up:
             self._measure(SYNC_LATENCY, str(event.table), event.lag_seconds * 1000.0)
 
-    def retried(self) -> None:
+    def retried(self, table: TableId, error: CdcError) -> None:
         self._attempted(False)
+        if isinstance(error, TargetError):
+            self._trouble = self._troubles[table] = error
 
     def cycle(self, table: TableId) -> None:
         """The table was read to its end."""
@@ -197,13 +221,11 @@ class Alarms:
 
     def look(self, tables: Iterable[TableCondition], breaker: str) -> None:
         """What no event tells; to be called about once a second."""
-        if breaker == "closed":
-            self.alerts.clear(TARGET_AWAY, "target", at_once=True)
-        else:
-            self.alerts.raise_alert(TARGET_AWAY, "target", f"the breaker is {breaker}")
+        self._target(breaker)
         rows = 0
         for known in tables:
-            rows += known.rows
+            rows += known.live_rows
+            self._stalled(known, breaker)
             self._measure(FAILED_SYNCS, str(known.table), known.failed_rows)
             if known.most_attempts > self._most_attempts:
                 message = f"{known.most_attempts} attempts have failed"
@@ -225,9 +247,35 @@ class Alarms:
                 remedy=each.remedy,
                 raised_at=each.raised_at,
                 times=each.times,
+                unwell=each.unwell,
             )
             for each in self.alerts.standing()
         )
+
+    def _target(self, breaker: str) -> None:
+        """One that gives no answer and one that answers with a refusal ask for different things."""
+        trouble = self._trouble
+        refuses = trouble is not None and trouble.code is not None
+        kind, other = (TARGET_REFUSES, TARGET_AWAY) if refuses else (TARGET_AWAY, TARGET_REFUSES)
+        self.alerts.clear(other, "target", at_once=True)
+        if breaker == "closed":
+            self.alerts.clear(kind, "target", at_once=True)
+        elif trouble is None:
+            self.alerts.raise_alert(kind, "target", f"the breaker is {breaker}")
+        else:
+            remedy = f"{trouble.remedy}. The rows wait in the spool and in the source."
+            self.alerts.raise_alert(replace(kind, remedy=remedy), "target", trouble.problem)
+
+    def _stalled(self, known: TableCondition, breaker: str) -> None:
+        """Told for each table, unless it is told already that none can deliver."""
+        seconds, subject = known.waiting_seconds, str(known.table)
+        if seconds is None or seconds <= self._standstill_seconds or breaker != "closed":
+            self.alerts.clear(DELIVERY_STALLED, subject)
+            return
+        message, kind = f"the target has not taken what it was sent for {seconds:.0f} s", DELIVERY_STALLED
+        if (trouble := self._troubles.get(known.table)) is not None:
+            message, kind = f"{message}: {trouble.problem}", replace(kind, remedy=trouble.remedy)
+        self.alerts.raise_alert(kind, subject, message)
 
     def _tail_broken(self, table: TableId, message: str, remedy: str) -> None:
         self.alerts.raise_alert(replace(TAIL_BROKEN, remedy=remedy), str(table), message)

@@ -92,6 +92,9 @@ class Metrics:
         self.spool_discarded_rows = self._counter(
             "cdc_spool_discarded_rows_total", "Rows of the spool that could not be delivered as read", "table"
         )
+        self.waiting = self._gauge(
+            "cdc_target_waiting_seconds", "For how long the target has not taken what it was sent", "table"
+        )
         self.rows_behind = self._gauge("cdc_rows_behind", "Rows of the source past the watermark", "table")
         self.seconds_behind = self._gauge(
             "cdc_seconds_behind", "0 when caught up, else the lag of the last batch", "table"

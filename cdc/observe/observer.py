@@ -20,7 +20,7 @@ from cdc.clock import Clock, SystemClock
 from cdc.comparison.reconciler import LoopState
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError
-from cdc.observe.alarms import Alarms, TableCondition
+from cdc.observe.alarms import Alarms
 from cdc.observe.health import HealthReport, live, ready
 from cdc.observe.metrics import Metrics, set_or_absent
 from cdc.observe.record import About, FailedCount, TableObservation, as_number, utc
@@ -57,6 +57,7 @@ class ReplicationObserver:
             handlers: are told of each alert raised or cleared.
             stalled_seconds: a table not heard of for this long is stalled; more than its longest rest.
         """
+        alerts = alerts or AlertsConfig()
         self._metrics = metrics
         self._about = about
         self._stalled_seconds = stalled_seconds
@@ -68,9 +69,12 @@ class ReplicationObserver:
         self._state: Literal["starting", "running", "stopped"] = "starting"
         self._breaker: Callable[[], str] = lambda: "closed"
         self._failed_rows: Callable[[], Mapping[TableId, FailedCount]] = dict
+        self._waiting: Callable[[], Mapping[TableId, float]] = dict
+        self._standstill_seconds = alerts.standstill_sec
+        self._was_well = True
         self._alarms = Alarms(
             Alerts(self._clock, handlers=handlers, gauge=self._gauge),
-            alerts or AlertsConfig(),
+            alerts,
             status_path.parent,
             self._clock,
         )
@@ -110,6 +114,7 @@ class ReplicationObserver:
         progress: Mapping[TableId, TableProgress],
         breaker: Callable[[], str] | None = None,
         failed_rows: Callable[[], Mapping[TableId, FailedCount]] | None = None,
+        waiting: Callable[[], Mapping[TableId, float]] | None = None,
     ) -> None:
         """What is about to be replicated, and from where; called again for tables that are added.
 
@@ -118,6 +123,7 @@ class ReplicationObserver:
             breaker: gives the breaker's state: `closed`, `open` or `half-open`.
             failed_rows: counts the failed rows that are stored; asked before the status is written, by its
                 thread. Between, those of the deliveries are added.
+            waiting: gives for how many seconds the target of a table has not taken what it was sent.
         """
         now, heard_at = self._clock.wall(), self._clock.monotonic()
         left = tuple(
@@ -137,6 +143,7 @@ class ReplicationObserver:
             self._left_out = left
             self._breaker = breaker or self._breaker
             self._failed_rows = failed_rows or self._failed_rows
+            self._waiting = waiting or self._waiting
             self._state = "running"
         for item in news:
             say = self._log.error if item.listed else self._log.info
@@ -212,7 +219,7 @@ class ReplicationObserver:
             known.error = str(error)
             known.rows_behind = known.seconds_behind = None
             self._metrics.retries.labels(known.name).inc()
-            self._alarms.retried()
+            self._alarms.retried(table, error)
             set_or_absent(self._metrics.rows_behind, known.name, None)
             set_or_absent(self._metrics.seconds_behind, known.name, None)
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
@@ -303,6 +310,7 @@ class ReplicationObserver:
     def status(self) -> Status:
         """All that is known now."""
         with self._lock:
+            self._see_what_waits()
             return Status(
                 state=self._state,
                 version=__version__,
@@ -320,10 +328,13 @@ class ReplicationObserver:
                 tables=tuple(table.status() for table in self._tables.values()),
                 left_out=self._left_out,
                 alerts=self._alarms.standing(),
+                standstill_seconds=self._standstill_seconds,
             )
 
     def render_metrics(self) -> bytes:
         self._metrics.breaker(self._breaker())
+        with self._lock:
+            self._see_what_waits()
         return self._metrics.render()
 
     def live(self) -> HealthReport:
@@ -332,9 +343,8 @@ class ReplicationObserver:
             return live(self._tables.values(), self._clock.monotonic(), self._stalled_seconds)
 
     def ready(self) -> HealthReport:
-        """Every table is caught up and running."""
-        with self._lock:
-            return ready(self._state, self._tables.values(), self._left_out)
+        """Every table is caught up and running; see `cdc.observe.health`."""
+        return ready(self.status())
 
     def standing(self, id_: TableId) -> LoopState:
         """What the table's loop does now."""
@@ -375,15 +385,24 @@ class ReplicationObserver:
                     table.most_attempts = count.most_attempts
                     self._metrics.failed_rows.labels(table.name).set(count.rows)
 
+    def _see_what_waits(self) -> None:
+        waiting = self._waiting()
+        for id_, table in self._tables.items():
+            table.waiting_seconds = waiting.get(id_)
+            self._metrics.waiting.labels(table.name).set(table.waiting_seconds or 0.0)
+
     def _look(self) -> bool:
+        """Raise and clear what no event tells; whether the status is another by it."""
         with self._lock:
-            standing = [
-                TableCondition(id_, table.rows, table.failed_rows, table.most_attempts)
-                for id_, table in self._tables.items()
-            ]
+            self._see_what_waits()
+            standing = [table.condition(id_) for id_, table in self._tables.items()]
             before = self._alarms.alerts.standing()
             self._alarms.look(standing, self._breaker())
-            return len(before) != len(self._alarms.alerts.standing())
+            changed = len(before) != len(self._alarms.alerts.standing())
+        well = self.ready().ok
+        changed |= well != self._was_well  # who reads the file comes to the same verdict as who asks the page
+        self._was_well = well
+        return changed
 
     def _gauge(self, name: str, severity: str, count: int) -> None:
         self._metrics.alert.labels(name, severity).set(count)

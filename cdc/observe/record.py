@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cdc.change import TableId
+from cdc.observe.alarms import TableCondition
 from cdc.observe.status import TableStatus
 from cdc.replicator.ports import Delivered
 
@@ -51,6 +53,9 @@ class TableObservation:
     spool_bytes: int = 0
     spool_since: float | None = None
     most_attempts: int = 0
+    live_rows: int = 0
+    """Of `rows`, those delivered as they came: neither what was there before nor what waited in the spool."""
+    waiting_seconds: float | None = None
     retries: int = 0
     lag_seconds: float | None = None
     rows_behind: int | None = None
@@ -69,12 +74,18 @@ class TableObservation:
         self.bytes += event.bytes
         self.batches += 1
         self.failed_rows += event.failed_rows
+        if self.state == "running" and not self.spool_rows:
+            self.live_rows += event.rows
         if event.position is not None:
             self.position = str(event.position)
         if event.mark is not None:
             self.watermark = event.mark.watermark
         self.lag_seconds = self.seconds_behind = max(0.0, event.lag_seconds)
         self.error = None
+
+    def condition(self, id_: TableId) -> TableCondition:
+        """What the alarms look at."""
+        return TableCondition(id_, self.live_rows, self.failed_rows, self.most_attempts, self.waiting_seconds)
 
     def status(self) -> TableStatus:
         """What the status file says of it: the fields of the same names, and its own name as `table`."""

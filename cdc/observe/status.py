@@ -28,6 +28,7 @@ tables        one object per replicated table:
   held_since      when the first row of the oldest such group came, or null
   spool_rows, spool_bytes   rows read while the target was away and not delivered yet, and what they take, now
   spool_since     when the oldest of them was noticed, or null
+  waiting_seconds for how long the target has not taken what it was sent, or null: it was sent nothing
   retries         attempts that failed, since this process started
   lag_seconds     of the last batch: from noticing the change to the acknowledgement; null before the first
   rows_behind     rows past the watermark; null when unknown
@@ -38,8 +39,11 @@ tables        one object per replicated table:
   reconciled_at   when this process last found or made source and target equal for that reason, or null
   reconciled_rows rows sent for it then, or null
   error           the last error of the present state, in one sentence with its remedy, or null
-alerts        those that stand: name, subject, severity, message, remedy, raised_at, times
-left_out      tables of the source that are not replicated: table, reason
+alerts        those that stand: name, subject, severity, message, remedy, raised_at, times, and
+  unwell          whether the replicator is not well while it stands
+left_out      tables of the source that are not replicated: table, reason, and
+  listed          whether the configuration asks for it
+standstill_seconds   what waits for longer than this for the target makes the replicator unwell
 ```
 """
 
@@ -80,6 +84,7 @@ class TableStatus(_Part):
     spool_rows: int = 0
     spool_bytes: int = 0
     spool_since: datetime | None = None
+    waiting_seconds: float | None = None
     retries: int = 0
     lag_seconds: float | None = None
     rows_behind: int | None = None
@@ -111,6 +116,7 @@ class StandingAlert(_Part):
     remedy: str
     raised_at: float
     times: int = 1
+    unwell: bool = False
 
 
 class Status(_Part):
@@ -133,6 +139,7 @@ class Status(_Part):
     tables: tuple[TableStatus, ...] = ()
     left_out: tuple[LeftOutTable, ...] = ()
     alerts: tuple[StandingAlert, ...] = ()
+    standstill_seconds: float = 5.0
 
 
 def write_status(path: Path, status: Status) -> None:

@@ -54,6 +54,9 @@ class Delivery:
         """How many of the table's rows are set aside, as far as this object had a part in it."""
         self.failing_since: float | None = None
         """When the target first did not take what it was sent, of a time that goes on (monotonic seconds)."""
+        self.sending_since: float | None = None
+        """When the block that the target has not taken yet was first to be sent (monotonic seconds). The time
+        that the limits make it wait before does not count: it is wanted."""
 
     def encode(self, batch: Batch) -> tuple[Encoded, float]:
         """The batch as one block, and the seconds it took."""
@@ -161,7 +164,7 @@ class Delivery:
             except TargetError as error:
                 if error.meaning is not Meaning.RETRY:
                     shared.breaker.succeeded()  # it answered
-                    self.failing_since = None
+                    self.failing_since = self.sending_since = None
                     raise
                 shared.breaker.failed()
                 if self.failing_since is None:
@@ -176,12 +179,14 @@ class Delivery:
                     raise
             else:
                 shared.breaker.succeeded()
-                self.failing_since = None
+                self.failing_since = self.sending_since = None
                 return
 
     def _await_permission(self, encoded: Encoded) -> None:
         """Wait for the limits and for the breaker."""
         self._wait(self._shared.limits.take(encoded.rows))
+        if self.sending_since is None:
+            self.sending_since = self.clock.monotonic()
         while (delay := self._shared.breaker.delay()) > 0:
             self._wait(min(delay, LOOK_SECONDS))  # another table's probe may close it meanwhile
 

@@ -124,13 +124,16 @@ def resolve(
                     raise
                 left_out.append(LeftOut(TableId.parse(request.name), str(error), listed=True))
         listed = {_folded(TableId.parse(request.name)) for request in tables}
-        left_out += [LeftOut(by_name[name].table, "not listed") for name in sorted(by_name.keys() - listed)]
+        left_out += [
+            LeftOut(by_name[name].table, "not listed; add it to [[tables]] to replicate it")
+            for name in sorted(by_name.keys() - listed)
+        ]
     else:
         for schema in sorted(schemas, key=lambda schema: schema.table):
             try:
                 plans.append(_plan(_Wish(str(schema.table)), defaults, schema, overlaps))
             except ConfigError as error:
-                left_out.append(LeftOut(schema.table, error.problem))
+                left_out.append(LeftOut(schema.table, f"{error.problem}. {error.remedy}"))
     collisions = _collisions(plans, {_folded(table) for table in before}, by_name, listed=bool(tables))
     if collisions and tables and strict:
         raise next(iter(collisions.values()))

@@ -86,6 +86,11 @@ class Replicator:
         """Replicate a table that was added before by this plan from now on."""
         self._loops[plan.table].replan(plan)
 
+    def waiting(self) -> dict[TableId, float]:
+        """For how many seconds the target has not taken what it was sent, by table. Thread safe."""
+        found = {table: loop.waiting_seconds() for table, loop in list(self._loops.items())}
+        return {table: seconds for table, seconds in found.items() if seconds is not None}
+
     def stop(self) -> None:
         """Ask every table to stop; returns at once. Safe from any thread."""
         self._shared.stop.set()

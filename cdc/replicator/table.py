@@ -63,6 +63,7 @@ class TableLoop:
         self._lost = lost
         self.pressure = Pressure(shared.clock)
         self._new_plan: TablePlan | None = None
+        self._delivery: Delivery | None = None
         self._setups_failed = 0
         self.state = TableState.SETUP
 
@@ -72,6 +73,12 @@ class TableLoop:
     def replan(self, plan: TablePlan) -> None:
         """Go on by this plan, once what was read is delivered; from any thread."""
         self._new_plan = plan
+
+    def waiting_seconds(self) -> float | None:
+        """For how long the target has not taken what it was sent; None: it was sent nothing. Thread safe."""
+        delivery = self._delivery
+        since = None if delivery is None else delivery.sending_since
+        return None if since is None else max(0.0, self._clock.monotonic() - since)
 
     def run(self) -> None:
         """Replicate until the stop event is set; no error leaves this method."""
@@ -144,6 +151,7 @@ class TableLoop:
             schema_version=schema_version(self._plan),
             failed_rows=progress.failed_rows,
         )
+        self._delivery = delivery
         position = spool.position or progress.position
         reader = self._source.open(self._plan, position, progress.digests)
         hold = self._hold()
@@ -160,6 +168,7 @@ class TableLoop:
                     self._observer.retried(self._plan.table, target.error, 1, 0.0)
                 self._follow(reader, route, pipeline, delivery, hold)
         finally:
+            self._delivery = None
             hold.close()
             reader.close()
             target.close()

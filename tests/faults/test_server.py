@@ -42,6 +42,11 @@ def _told(rig: Rig, remedy: str) -> str:
     return found[0]
 
 
+def _alerts(rig: Rig) -> dict[str, str]:
+    """What each alert that stands says, with its remedy."""
+    return {each["name"]: f"{each['message']}. {each['remedy']}" for each in rig.status()["alerts"]}
+
+
 @pytest.mark.parametrize(
     ("name", "setting", "value", "said"),
     [
@@ -75,6 +80,11 @@ def test_too_many_parts_are_waited_for(rig: Rig) -> None:
             for _ in range(2 * PARTS):
                 rig.query("INSERT INTO DB.trades SELECT * FROM DB.trades LIMIT 1")
         message = _told(rig, "raise linger_ms")
+        wait_until(lambda: "target_refuses" in _alerts(rig), "the alert", 60.0)
+        told = _alerts(rig)
+        assert "raise linger_ms" in told["target_refuses"]
+        assert "code 252" in told["target_refuses"]
+        assert "target_away" not in told
     finally:
         rig.query("SYSTEM START MERGES DB.trades")
     rig.query("OPTIMIZE TABLE DB.trades")

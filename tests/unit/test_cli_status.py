@@ -94,7 +94,7 @@ def test_a_table_that_is_not_well_is_exit_code_1_with_its_error(config: Path, st
     written(config, trades(state=state, error="cannot insert: refused. Start the server"))
     result = run(config)
     assert result.exit_code == ExitCode.FAILED.value
-    assert "main.trades: cannot insert: refused. Start the server" in result.stdout
+    assert f"not well: main.trades: {state}: cannot insert: refused. Start the server" in result.stdout
 
 
 def test_tables_left_out_are_named(config: Path) -> None:
@@ -113,6 +113,8 @@ def test_a_target_of_another_name_is_shown(config: Path) -> None:
         ({"state": "stopped"}, "stopped", "not running (it ended in order)"),
         ({"process_start": 1.0}, "dead", "NOT RUNNING: it ended without a word"),
         ({"updated_at": NOW - timedelta(minutes=5)}, "stale", "STALE"),
+        ({"updated_at": NOW + timedelta(minutes=5)}, "stale", "STALE"),
+        ({"pid": 2**22 + 1}, "dead", "NOT RUNNING"),
     ],
 )
 def test_a_replicator_that_does_not_work_is_exit_code_1(

@@ -13,9 +13,12 @@ from cdc.config import AlertsConfig
 from cdc.errors import Meaning, SourceError, StateError
 from cdc.observe.alarms import Alarms, TableCondition
 from cdc.replicator.ports import Delivered
+from cdc.target.codes import KNOWN, ErrorVerdict
+from cdc.target.meaning import ServerError, target_error
 from tests.support.clock import FakeClock
 
 TRADES = TableId("main", "trades")
+AWAY = target_error("insert into", "trades", ConnectionRefusedError())
 
 
 def delivered(lag_seconds: float = 0.01, failed_rows: int = 0) -> Delivered:
@@ -34,9 +37,15 @@ class Watch:
         self.alarms = Alarms(alerts, self.config, self.path, self.clock)
 
     def look(
-        self, rows: int = 0, failed_rows: int = 0, most_attempts: int = 0, breaker: str = "closed"
+        self,
+        rows: int = 0,
+        failed_rows: int = 0,
+        most_attempts: int = 0,
+        waiting_seconds: float | None = None,
+        breaker: str = "closed",
     ) -> None:
-        self.alarms.look([TableCondition(TRADES, rows, failed_rows, most_attempts)], breaker)
+        known = TableCondition(TRADES, rows, failed_rows, most_attempts, waiting_seconds)
+        self.alarms.look([known], breaker)
 
     def standing(self) -> list[str]:
         return [each.name for each in self.alarms.alerts.standing()]
@@ -82,11 +91,11 @@ def test_a_row_that_failed_more_than_ten_times_is_told(watch: Watch) -> None:
 
 
 def test_one_failure_in_fifteen_is_below_the_success_rate_once_enough_is_known(watch: Watch) -> None:
-    watch.alarms.retried()
+    watch.alarms.retried(TRADES, AWAY)
     for _ in range(18):
         watch.alarms.delivered(delivered(), caught_up=True)
     assert watch.standing() == []
-    watch.alarms.retried()
+    watch.alarms.retried(TRADES, AWAY)
     assert watch.standing() == ["success_rate"]
 
 
@@ -95,6 +104,67 @@ def test_the_breaker_tells_that_the_target_is_away_and_back(watch: Watch) -> Non
     watch.look(breaker="half-open")
     assert watch.standing() == ["target_away"]
     watch.look()
+    assert watch.standing() == []
+
+
+def test_a_target_that_is_silent_is_told_as_away(watch: Watch) -> None:
+    watch.alarms.retried(TRADES, AWAY)
+    watch.look(breaker="open")
+    (alert,) = watch.alarms.standing()
+    assert (alert.name, alert.message) == ("target_away", "the connection was refused")
+    assert "check that the server runs" in alert.remedy
+    assert alert.unwell
+
+
+@pytest.mark.parametrize(("code", "known"), KNOWN.items(), ids=[name for name, _ in KNOWN.values()])
+def test_the_alert_of_every_error_code_names_the_cause_and_its_own_remedy(
+    watch: Watch, code: int, known: tuple[str, ErrorVerdict]
+) -> None:
+    """[case 30]"""
+    name, verdict = known
+    error = target_error("insert into", "trades", ServerError(code, f"{name} happened"))
+    match verdict.meaning:
+        case Meaning.RETRY:
+            watch.alarms.retried(TRADES, error)
+            watch.look(breaker="open")
+        case Meaning.STOP:
+            watch.alarms.halted(TRADES, error)
+        case Meaning.POISON:  # its rows are set aside; what a person reads is the reason of each
+            watch.look(failed_rows=11)
+    (alert,) = watch.alarms.standing()
+    if verdict.meaning is Meaning.POISON:
+        assert "cdc failed list" in alert.remedy
+        return
+    assert f"code {code}: {name} happened" in alert.message
+    assert verdict.remedy in f"{alert.message}. {alert.remedy}"
+    assert "Start ClickHouse" not in alert.remedy
+
+
+def test_a_refusal_that_follows_a_silence_takes_its_place(watch: Watch) -> None:
+    watch.alarms.retried(TRADES, AWAY)
+    watch.look(breaker="open")
+    watch.alarms.retried(TRADES, target_error("insert into", "trades", ServerError(252, "parts")))
+    watch.look(breaker="open")
+    assert watch.standing() == ["target_refuses"]
+    watch.look()
+    assert watch.standing() == []
+
+
+def test_a_delivery_that_stands_still_is_told_after_five_seconds_with_what_is_known(watch: Watch) -> None:
+    """[case 31]"""
+    watch.look(waiting_seconds=5.0)
+    assert watch.standing() == []
+    watch.look(waiting_seconds=5.1)
+    assert watch.standing() == ["delivery_stalled"]
+    assert "system.processes" in watch.told[0].remedy
+    watch.alarms.retried(TRADES, target_error("insert into", "trades", ServerError(252, "too many parts")))
+    watch.look(waiting_seconds=6.0)
+    (alert,) = watch.alarms.standing()
+    assert "too many parts" in alert.message
+    assert "raise linger_ms" in alert.remedy
+    watch.look(waiting_seconds=None)
+    watch.clock.advance(60.0)
+    watch.look(waiting_seconds=None)
     assert watch.standing() == []
 
 

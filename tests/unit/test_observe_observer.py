@@ -16,7 +16,7 @@ from cdc.observe.observer import ReplicationObserver
 from cdc.observe.record import About, FailedCount, as_number
 from cdc.observe.status import read_status
 from cdc.replicator.plan import LeftOut
-from cdc.replicator.ports import Delivered, Observer
+from cdc.replicator.ports import Delivered, Observer, Spooling
 from cdc.stored import TableProgress
 
 TRADES = TableId("main", "trades")
@@ -338,3 +338,18 @@ def test_events_of_many_threads_are_all_counted(begun: ReplicationObserver) -> N
         thread.join()
     assert table(begun)["rows"] == 800
     assert samples(begun)["cdc_rows_total{main.trades}"] == 800
+
+
+@pytest.mark.parametrize(
+    ("state", "spooled", "told"), [("snapshot", 0, False), ("running", 500, False), ("running", 0, True)]
+)
+def test_the_pace_of_trades_is_that_of_live_rows(
+    begun: ReplicationObserver, clock: FixedClock, state: str, spooled: int, *, told: bool
+) -> None:
+    begun.state(TRADES, state)
+    begun.spooled(TRADES, Spooling(spooled, 100 * spooled, None, 0.1))
+    for _ in range(12):
+        begun.delivered(delivered(10_000))
+        begun._look()
+        clock.now += 1
+    assert ("trade_rate" in {alert.name for alert in begun.status().alerts}) is told

@@ -51,8 +51,12 @@ def test_without_listed_tables_each_table_with_a_key_and_the_default_watermark_i
 
 def test_a_table_that_is_left_out_is_named_with_the_reason() -> None:
     assert resolved().left_out == (
-        LeftOut(BROKERS.table, "watermark names 'seq', which is not a column"),
-        LeftOut(LOG.table, "it has no primary key, and no key is configured"),
+        LeftOut(BROKERS.table, "watermark names 'seq', which is not a column. Its columns are: broker_id"),
+        LeftOut(
+            LOG.table,
+            "it has no primary key, and no key is configured. "
+            "Name the columns that identify a row, in [[tables]] key or [defaults] key",
+        ),
     )
 
 
@@ -64,7 +68,9 @@ def test_the_default_key_serves_tables_without_a_primary_key() -> None:
 def test_a_listing_leaves_every_other_table_out() -> None:
     resolution = resolved(TableConfig(name="trades"))
     assert [plan.table for plan in resolution.plans] == [TRADES.table]
-    assert [left.reason for left in resolution.left_out] == ["not listed", "not listed"]
+    assert [left.reason for left in resolution.left_out] == [
+        "not listed; add it to [[tables]] to replicate it"
+    ] * 2
 
 
 def test_names_are_compared_as_duckdb_does_and_come_out_as_the_source_spells_them() -> None:
