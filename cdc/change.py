@@ -126,6 +126,15 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """Changes of a table that its reader may not have seen: source and target are to be compared."""
+
+    reason: str
+    urgent: bool = True
+    """There are such changes in all likelihood; False: they cannot be excluded."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """When the rows of a group may be delivered: together, once the group is complete. [F8]"""
 

@@ -57,7 +57,7 @@ class ReconcilerThread:
             clock=clock,
             stop=stop,
         )
-        observer.unseen.remember = self._reconciler.broken
+        observer.unseen.heard = self._reconciler.heard
         self._thread = threading.Thread(target=self._reconciler.run, name="reconciler", daemon=True)
         self._thread.start()
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from cdc.change import TableId, TablePlan
+from cdc.change import TableId, TablePlan, Unseen
 from cdc.clock import Clock
 from cdc.comparison.reconciliation import Reconciled
-from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
+from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.replicator.delivery import Stopped
 from cdc.state import Break
 
@@ -24,7 +24,8 @@ FIRST_RETRY_SECONDS = 10.0
 MOST_INTERVALS = 12
 """What stays different is compared at ever longer intervals, up to so many times the configured one."""
 WORK_SHARE = 0.1
-"""Of the time that comparisons of a table may take which find it equal, where its log breaks all the time."""
+"""Of the time that comparisons of a table may take which find it equal, where its log breaks all the time;
+a long one comes at the configured interval all the same."""
 NOT_ALLOWED = (291, 497)
 """ClickHouse's DATABASE_ACCESS_DENIED and ACCESS_DENIED."""
 
@@ -55,12 +56,12 @@ class ReconciliationReport:
     next_seconds: float
     """Until the next one, where the table is not known to be equal."""
     error: CdcError | None = None
+    failures: int = 0
+    """So many comparisons of the table in a row came to no end."""
 
 
 class Memory(Protocol):
     """Where breaks are remembered; see `cdc.watermark.Breaks`."""
-
-    def note(self, table: TableId, reason: str) -> None: ...
 
     def standing(self) -> Sequence[Break]: ...
 
@@ -91,7 +92,7 @@ class Events(Protocol):
     def reconciled(self, event: ReconciliationReport) -> None: ...
 
     def reconciler_failed(self, error: CdcError) -> None:
-        """Breaks can be neither read nor remembered just now."""
+        """Breaks cannot be read or forgotten just now."""
         ...
 
 
@@ -101,15 +102,26 @@ class Interrupted(Exception):
 
 @dataclass(slots=True)
 class _Attempts:
-    """Of one table, since it was last equal."""
+    """Comparisons of one table in this run."""
 
     failed: int = 0
+    """In a row,"""
     different: int = 0
+    """and so many that found it different although rows were sent again."""
     not_before: float = float("-inf")
+    at_leisure: float = float("-inf")
+    """When it is time where nothing but what cannot be excluded asks for it."""
+    plan: TablePlan | None = None
+    since: object = None
+    """Of the last one, if it came to no end."""
+
+    def of_another(self, plan: TablePlan, since: object) -> bool:
+        """What the last one failed by may be gone: the table was planned or set up anew since."""
+        return self.plan is not None and (plan, since) != (self.plan, self.since)
 
 
 class Reconciler:
-    """Mends one table at a time. `broken` may be called by any thread, `run` by one."""
+    """Mends one table at a time. `heard` may be called by any thread, `run` by one."""
 
     def __init__(
         self,
@@ -144,23 +156,18 @@ class Reconciler:
         self._stop = stop
         self._told: dict[TableId, Break] = {}
         self._attempts: dict[TableId, _Attempts] = {}
-        self._lock = threading.Lock()
-        self._unnoted: dict[TableId, str] = {}
         self._cycle_at_break: dict[TableId, object] = {}
+        self._urgent: dict[TableId, bool] = {}
+        """Of the tables heard of since they were compared last: whether any of it was urgent."""
 
     def __repr__(self) -> str:
         return f"Reconciler({[str(table) for table in self._told]})"
 
-    def broken(self, table: TableId, reason: str) -> None:
-        """Changes of the table may have gone unseen. It is on the disk when this returns, so that no mark is
-        stored before it; if the store fails, it is tried again."""
-        with self._lock:
-            self._cycle_at_break[table] = self._standing(table).cycle
-            try:
-                self._memory.note(table, reason)
-            except CdcError as error:
-                self._unnoted[table] = reason
-                self._events.reconciler_failed(error)
+    def heard(self, table: TableId, unseen: Unseen) -> None:
+        """It is remembered that changes of the table may have gone unseen, and rows after them are delivered
+        next: what is compared before that would only differ."""
+        self._urgent[table] = unseen.urgent or self._urgent.get(table, False)
+        self._cycle_at_break[table] = self._standing(table).cycle
 
     def run(self) -> None:
         """Until stopped, or until another replicator has taken over; no error leaves this method."""
@@ -186,9 +193,9 @@ class Reconciler:
             LeaseHeld: another replicator has taken over.
             StateError: the store cannot be read or written.
         """
-        self._note_again()
         standing = {each.table: each for each in self._memory.standing()}
         for table in self._told.keys() - standing.keys():
+            self._attempts.pop(table, None)  # somebody else has found it equal
             self._forget(table)
         for found in standing.values():
             if self._told.get(found.table) != found:
@@ -198,32 +205,28 @@ class Reconciler:
             return
         for found in standing.values():
             plan = self._plans().get(found.table)
-            if plan is not None and self._due(found.table):
+            if plan is not None and self._due(found.table, plan):
                 self._reconcile(found, plan, self._work)
                 return
 
-    def _note_again(self) -> None:
-        with self._lock:
-            for table, reason in list(self._unnoted.items()):
-                self._memory.note(table, reason)
-                del self._unnoted[table]
-
     def _forget(self, table: TableId) -> None:
         self._told.pop(table, None)
-        self._attempts.pop(table, None)
         self._events.break_mended(table)
 
-    def _due(self, table: TableId) -> bool:
-        attempts, standing = self._attempts.get(table, _Attempts()), self._standing(table)
-        return (
-            standing.running
-            and standing.cycle not in (None, self._cycle_at_break.get(table))
-            and self._clock.monotonic() >= attempts.not_before
-            and self._reachable()
-        )
+    def _due(self, table: TableId, plan: TablePlan) -> bool:
+        attempts, standing = self._attempts.get(table), self._standing(table)
+        if not standing.running or standing.cycle in (None, self._cycle_at_break.get(table)):
+            return False
+        if not self._reachable():
+            return False
+        if attempts is None or attempts.of_another(plan, standing.since):
+            return True
+        urgent = self._urgent.get(table, True)  # what was not heard of is of an earlier run, or of a command
+        return self._clock.monotonic() >= (attempts.not_before if urgent else attempts.at_leisure)
 
     def _reconcile(self, found: Break, plan: TablePlan, work: Work) -> None:
         began, since = self._clock.monotonic(), self._standing(found.table).since
+        self._urgent.pop(found.table, None)
 
         def look() -> None:
             standing = self._standing(found.table)
@@ -250,29 +253,32 @@ class Reconciler:
             sent = result.repaired.sent + result.repaired.deleted
             outcome = "different" if result.left else "repaired" if sent else "equal"
         seconds = self._clock.monotonic() - began
-        pause = self._pause(found.table, outcome, error, seconds)
-        self._events.reconciled(ReconciliationReport(found.table, outcome, result, seconds, pause, error))
+        attempts = self._attempts.setdefault(found.table, _Attempts())
+        attempts.plan, attempts.since = (plan, since) if error or outcome == "interrupted" else (None, None)
+        pause = self._pause(attempts, outcome, seconds - result.waited_seconds)
+        attempts.at_leisure = self._clock.monotonic() + self._interval
+        attempts.not_before = self._clock.monotonic() + pause
+        failures = attempts.failed
+        self._events.reconciled(
+            ReconciliationReport(found.table, outcome, result, seconds, pause, error, failures)
+        )
         if outcome in ("equal", "repaired") and self._memory.mended(found):
             self._forget(found.table)
         else:
             self._events.reconciling(found.table, "waiting")
 
-    def _pause(self, table: TableId, outcome: Outcome, error: CdcError | None, seconds: float) -> float:
+    def _pause(self, attempts: _Attempts, outcome: Outcome, worked_seconds: float) -> float:
         """Until the next comparison of the table, if it is needed."""
-        attempts = self._attempts.setdefault(table, _Attempts())
         if outcome in ("equal", "repaired"):  # needed if another break came meanwhile
-            self._attempts[table] = attempts = _Attempts()
-            pause = seconds / WORK_SHARE
-        elif outcome == "different":
+            attempts.failed = attempts.different = 0
+            return min(self._interval, worked_seconds / WORK_SHARE)
+        if outcome == "different":
             attempts.different += 1
-            pause = self._interval * min(MOST_INTERVALS, 2 ** (attempts.different - 1))
-        elif outcome == "refused" or (error is not None and error.meaning is not Meaning.RETRY):
-            pause = self._interval
-        else:
-            attempts.failed += 1
-            pause = min(self._interval, FIRST_RETRY_SECONDS * 2 ** min(attempts.failed - 1, 20))
-        attempts.not_before = self._clock.monotonic() + pause
-        return pause
+            return self._interval * min(MOST_INTERVALS, 2.0 ** (attempts.different - 1))
+        if outcome == "refused":
+            return self._interval
+        attempts.failed += outcome == "failed"
+        return min(self._interval, FIRST_RETRY_SECONDS * 2.0 ** min(max(0, attempts.failed - 1), 20))
 
 
 def _unexpected(table: TableId | str, error: Exception) -> CdcError:

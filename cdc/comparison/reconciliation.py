@@ -68,6 +68,8 @@ class Reconciled:
     repaired: Repaired = field(default_factory=Repaired)
     left: int = 0
     """Rows that differ all the same."""
+    waited_seconds: float = 0.0
+    """For rows on their way, without any work."""
 
 
 class Reconciliation:
@@ -114,7 +116,7 @@ class Reconciliation:
             for pieces in groups(overviews):
                 done, still = table.mend(pieces, repairing)
                 repaired, left = repaired + done, left + still
-        return Reconciled(repaired, left)
+        return Reconciled(repaired, left, table.waited_seconds)
 
 
 def groups(overviews: Sequence[Overview]) -> Iterator[tuple[Span, ...]]:
@@ -150,6 +152,7 @@ class _Table:
         self._pacing = pacing
         self._every = every
         self._unique = unique
+        self.waited_seconds = 0.0
 
     def mend(self, pieces: Sequence[Span], repairing: Callable[[], None]) -> tuple[Repaired, int]:
         """Repair until nothing differs or a repair did not help; what was sent, and the rows left."""
@@ -182,6 +185,7 @@ class _Table:
         if not self._count(found):
             return found
         self._pacing.wait(PATIENCE_SECONDS)
+        self.waited_seconds += PATIENCE_SECONDS
         found = found.still(self._differences(pieces, moved))
         return found.where(~np.isin(found.keys, self._kept_back()))
 

@@ -37,6 +37,9 @@ SPOOL_SHARE = 0.8
 """Of the spool's room; above it a person is told, for reading will stop. [R5]"""
 DISK_SECONDS = 10.0
 RATE_SECONDS = 5.0
+FAILURES_TOLD = 1
+"""A comparison that failed so often in a row is tried again without a word: a table altered meanwhile is set
+up anew, a target that went away has an alert of its own."""
 MENDED_SECONDS = 600.0
 """A table that breaks again so soon after it was mended will go on: its alert is not cleared at once."""
 
@@ -181,15 +184,12 @@ class Alarms:
         else:
             self.alerts.clear(SPOOL_ROOM, "spool")
 
-    def tail_broken(self, table: TableId, reason: str, *, by_itself: bool = False) -> None:
-        """It stands until source and target were found equal. `by_itself`: the replicator sees to that."""
-        by_hand = f"'cdc verify {table} --repair'"
+    def tail_broken(self, table: TableId, reason: str) -> None:
+        """Nobody but a person compares source and target; it stands until they were found equal."""
         self._tail_broken(
             table,
             f"changes of older rows may have gone unseen: {reason}",
-            f"They are compared and mended once the table is caught up; {by_hand} does so at once."
-            if by_itself
-            else f"Run {by_hand}, or set [sync] reconcile = true.",
+            f"Run 'cdc verify {table} --repair', or set [sync] reconcile = true.",
         )
 
     def not_reconciled(self, event: ReconciliationReport) -> None:
@@ -208,7 +208,7 @@ class Alarms:
                 f"{event.result.left} rows differ although they were sent again",
                 f"See which with 'cdc verify {table}': the target may have greater versions. {later}.",
             )
-        elif error is not None:
+        elif error is not None and event.failures > FAILURES_TOLD:
             problem = f"changes of older rows may have gone unseen, and comparing failed: {error.problem}"
             self._tail_broken(table, problem, f"{error.remedy}. {later}.")
 

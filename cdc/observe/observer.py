@@ -15,7 +15,7 @@ import structlog
 
 from cdc import __version__
 from cdc.alert import Alerts, Handler
-from cdc.change import TableId, TablePlan
+from cdc.change import TableId, TablePlan, Unseen
 from cdc.clock import Clock, SystemClock
 from cdc.comparison.reconciler import LoopState
 from cdc.config import AlertsConfig
@@ -35,7 +35,7 @@ from cdc.stored import TableProgress
 
 class ReplicationObserver:
     """The replicator's `Observer`. Its methods take a lock for microseconds and do no input or output: the
-    log has a thread of its own, and so has the status file. Only a broken tail is stored first.
+    log has a thread of its own, and so has the status file.
 
     It is a context manager: entering starts the status file (StateError where its directory cannot be made),
     leaving writes its last word.
@@ -225,6 +225,9 @@ class ReplicationObserver:
         self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
         self._file.changed()
 
+    def unseen_noted(self, table: TableId, unseen: Unseen) -> None:
+        self.unseen.noted(table, unseen)
+
     def held(self, table: TableId, waiting: Waiting) -> None:
         with self._lock:
             known = self._heard(table)
@@ -301,9 +304,6 @@ class ReplicationObserver:
     def tail_gap(self, table: TableId, rows: int) -> None:
         self._metrics.tail_gap_rows.labels(str(table)).inc(rows)
         self._log.info("rows found that were not in the log", table=str(table), rows=rows)
-
-    def tail_broken(self, table: TableId, reason: str) -> None:
-        self.unseen.broken(table, reason)
 
     # What the page and the status command ask
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from cdc.change import TableId
+from cdc.change import TableId, Unseen
 from cdc.clock import Clock
 from cdc.comparison.reconciler import ReconciliationReport, Step
 from cdc.errors import CdcError
@@ -17,8 +17,8 @@ from cdc.observe.record import TableObservation
 from cdc.state import Break
 
 
-def _forget(_table: TableId, _reason: str) -> None:
-    """Nobody remembers breaks."""
+def _unheard(_table: TableId, _unseen: Unseen) -> None:
+    """Nobody reconciles."""
 
 
 class UnseenChanges:
@@ -46,19 +46,19 @@ class UnseenChanges:
         self._clock = clock
         self._changed = changed
         self._log = structlog.get_logger("cdc.replicator")
-        self.remember: Callable[[TableId, str], None] = _forget
-        """Remembers a break before anything else is done about it; takes as long as a commit of the store."""
+        self.heard: Callable[[TableId, Unseen], None] = _unheard
+        """Is told of a break that is remembered, and compares soon."""
 
-    def broken(self, table: TableId, reason: str) -> None:
-        self.remember(table, reason)
+    def noted(self, table: TableId, unseen: Unseen) -> None:
+        """It is remembered that changes of the table may have gone unseen."""
+        self.heard(table, unseen)
         self._metrics.tail_broken.labels(str(table)).inc()
         with self._lock:
             record = self._record(table)
             again = record.broken_since is not None
             record.broken_since = record.broken_since or self._clock.wall()
-            self._alarms.tail_broken(table, reason)
-        say = self._log.info if again else self._log.warning  # a log that cannot be followed breaks often
-        say("changes of older rows may have gone unseen", table=str(table), reason=reason)
+        say = self._log.debug if again else self._log.info  # a log that cannot be followed breaks often
+        say("to be compared with the target", table=str(table), reason=unseen.reason)
         self._changed()
 
     def break_stands(self, found: Break, *, by_itself: bool) -> None:
@@ -66,7 +66,8 @@ class UnseenChanges:
             record = self._record(found.table)
             record.broken_since = found.since
             record.reconciling = record.reconciling or ("waiting" if by_itself else None)
-            self._alarms.tail_broken(found.table, found.reason, by_itself=by_itself)
+            if not by_itself:  # an alert is for a person: what is compared by itself is compared first
+                self._alarms.tail_broken(found.table, found.reason)
         self._changed()
 
     def break_mended(self, table: TableId) -> None:

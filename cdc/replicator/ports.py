@@ -6,7 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, Position, TableId, TablePlan, TableSchema
+from cdc.change import (
+    Batch,
+    BatchLimits,
+    Encoded,
+    FailedRow,
+    Mark,
+    Position,
+    TableId,
+    TablePlan,
+    TableSchema,
+    Unseen,
+)
 from cdc.errors import CdcError
 from cdc.replicator.hold_decision import Early, Waiting
 from cdc.stored import Decision, Held, Spooled, SpoolEntry, TableProgress
@@ -32,6 +43,11 @@ class TableReader(Protocol):
 
     def rows_behind(self, after: Mark | None) -> int:
         """Rows of the newest snapshot past `after`, for the status."""
+        ...
+
+    def unseen_before_send(self) -> Unseen | None:
+        """What may have gone unseen since this was asked last; to be remembered before anything more is sent
+        or stored. None: nothing."""
         ...
 
     def digests_before_send(self) -> bytes | None:
@@ -169,6 +185,14 @@ class Marks(Protocol):
         """
         ...
 
+    def note_unseen(self, table: TableId, reason: str) -> None:
+        """Remember, durably, that source and target are to be compared.
+
+        Raises:
+            StateError: it is not remembered.
+        """
+        ...
+
     def remember(self, table: TableId, digests: bytes) -> None:
         """Store what the table's reader knows the target to hold, in one durable transaction.
 
@@ -298,6 +322,10 @@ class Observer(Protocol):
         ...
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None: ...
+
+    def unseen_noted(self, table: TableId, unseen: Unseen) -> None:
+        """It is remembered that changes may have gone unseen."""
+        ...
 
     def held(self, table: TableId, waiting: Waiting) -> None:
         """So many rows now wait for their group to be complete."""

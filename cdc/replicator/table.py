@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
-from cdc.change import TablePlan, schema_version
+from cdc.change import TablePlan, Unseen, schema_version
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.delivery_route import LOOK_SECONDS, DeliveryRoute
@@ -230,8 +230,10 @@ class TableLoop:
             if self._shared.limits.crowded:
                 route.settle()
                 self._rest(CROWDED_SECONDS)
+            self._note(reader.unseen_before_send())
             self._remember(reader.digests_before_send(), route)
             route.take(batch)
+        self._note(reader.unseen_before_send())
         route.settle()
         self._remember(reader.digests_after_acknowledgement(), route)
 
@@ -260,6 +262,12 @@ class TableLoop:
         if digests is not None:
             route.flush()  # they say that these rows are in the target, or will be
             self._marks.remember(self._plan.table, digests)
+
+    def _note(self, unseen: Unseen | None) -> None:
+        """Nothing is sent, and no place stored, past changes that went unseen before that is remembered."""
+        if unseen is not None:
+            self._marks.note_unseen(self._plan.table, unseen.reason)
+            self._observer.unseen_noted(self._plan.table, unseen)
 
     def _halt(self, error: CdcError) -> None:
         """Show why the table halted, and rest before it is set up again."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema
+from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema, Unseen
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.source.events import NoEvents, SourceEvents
@@ -226,6 +226,10 @@ class CountedReader:
         """See `SnapshotReader.rows_behind`."""
         with self._calls.call():
             return self._reader.rows_behind(after)
+
+    def unseen_before_send(self) -> Unseen | None:
+        """See `TailingReader.unseen_before_send`; snapshots alone tell of nothing."""
+        return self._reader.unseen_before_send() if isinstance(self._reader, TailingReader) else None
 
     def digests_before_send(self) -> bytes | None:
         """See `TailingReader.digests_before_send`; of snapshots alone nothing is known."""

@@ -23,12 +23,6 @@ class SourceEvents(Protocol):
         the log."""
         ...
 
-    def tail_broken(self, table: TableId, reason: str) -> None:
-        """Commits were not followed: rows past the mark are read from a snapshot, but an update or deletion
-        of an older row among them went unseen. It may take as long as a commit of the store: what is read
-        after this must not be delivered before the break is remembered."""
-        ...
-
 
 class NoEvents:
     """For those who are not interested."""
@@ -38,5 +32,3 @@ class NoEvents:
     def tail_lost(self, table: TableId, reason: str) -> None: ...
 
     def tail_gap(self, table: TableId, rows: int) -> None: ...
-
-    def tail_broken(self, table: TableId, reason: str) -> None: ...

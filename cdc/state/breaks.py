@@ -6,6 +6,7 @@ came meanwhile is then not forgotten with the others.
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 from cdc.change import TableId
@@ -45,9 +46,8 @@ class Breaks:
         Raises:
             StateError: it is not remembered.
         """
-        place = (self._source, table.schema, table.name)
         with self._database.transaction() as connection:
-            connection.execute(_NOTE, (*place, reason, self._clock.wall()))
+            note(connection, self._source, table, reason, self._clock.wall())
 
     def standing(self) -> tuple[Break, ...]:
         """What is remembered, the oldest first.
@@ -69,6 +69,11 @@ class Breaks:
         place = (self._source, found.table.schema, found.table.name)
         with self._database.transaction() as connection:
             return bool(connection.execute(_MENDED, (*place, found.times, found.since)).rowcount)
+
+
+def note(connection: sqlite3.Connection, source: str, table: TableId, reason: str, now: float) -> None:
+    """Remember one more break of `source`'s table within a transaction."""
+    connection.execute(_NOTE, (source, table.schema, table.name, reason, now))
 
 
 _NOTE = """

@@ -14,8 +14,8 @@ from typing import Any
 from cdc.change import Mark, Position, TableId, TablePlan
 from cdc.clock import Clock
 from cdc.errors import LeaseHeld, Meaning, StateError
+from cdc.state import breaks, held, spool
 from cdc.state import digests as delivered_digests
-from cdc.state import held, spool
 from cdc.state.database import Database
 from cdc.state.failed import FailedRecord, FailedRows
 from cdc.state.lease import HeldLease
@@ -150,6 +150,16 @@ class BoundMarks:
             if stored.resets != self._resets.get(table, stored.resets):
                 raise _reset_meanwhile(table)
             delivered_digests.store(connection, self._lease.source, table, digests)
+
+    def note_unseen(self, table: TableId, reason: str) -> None:
+        """Remember that changes of the table may have gone unseen; it is on the disk when this returns.
+
+        Raises:
+            StateError: it is not remembered.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            breaks.note(connection, self._lease.source, table, reason, self._clock.wall())
 
     def held(self, table: TableId) -> HeldGroups:
         """The table's rows that wait for their group to be complete, as they were committed. [F8]"""

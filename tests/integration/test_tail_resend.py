@@ -102,7 +102,7 @@ def test_updates_during_checkpoints_that_were_not_followed_are_handed_out_and_li
         away.kept.reopen(away.source)
     assert away.kept.read() <= 4 * WIDTH + checkpoints
     assert away.equal()
-    assert away.heard.broken == []
+    assert away.kept.broken == []
 
 
 def test_of_a_table_of_more_than_a_million_rows_a_restart_hands_out_only_what_changed(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cdc.change import Batch, BatchLimits, Encoded, Mark, Position, TablePlan, TableSchema
+from cdc.change import Batch, BatchLimits, Encoded, Mark, Position, TablePlan, TableSchema, Unseen
 from cdc.errors import Meaning, TargetError
 from tests.support.replication import PLAN, MemoryTarget, MemoryTargetTable
 
@@ -135,6 +135,9 @@ class LoggedReader:
         if id(batch) in self._ends:
             _, end = self._ends.pop(id(batch))
             self._acknowledged = max(self._acknowledged, end)
+
+    def unseen_before_send(self) -> Unseen | None:
+        return None
 
     def digests_before_send(self) -> bytes | None:
         return None

@@ -9,7 +9,7 @@ from typing import cast
 
 import duckdb
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan
+from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan, Unseen
 from cdc.replicator.ports import TableReader
 from cdc.source import DuckDbSource
 from tests.support.sources import LIMITS
@@ -32,7 +32,6 @@ class Heard:
     superseded: int = 0
     lost: list[str] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
 
     def snapshot_superseded(self) -> None:
         self.superseded += 1
@@ -42,9 +41,6 @@ class Heard:
 
     def tail_gap(self, table: TableId, rows: int) -> None:
         self.gaps.append(rows)
-
-    def tail_broken(self, table: TableId, reason: str) -> None:
-        self.broken.append(reason)
 
 
 class Kept:
@@ -61,6 +57,8 @@ class Kept:
         """Whether rows are kept, or counted only: a million of them take a minute."""
         self.digests: bytes | None = None
         """What the reader gave to be stored, as it would be found after a crash."""
+        self.unseen: list[Unseen] = []
+        """What the reader said may have gone unseen, as it would be remembered."""
         self.reader: TableReader = source.open(plan)
 
     @property
@@ -72,12 +70,13 @@ class Kept:
         flying: deque[Batch] = deque()
         before = self.handed_out
         for batch in self.reader.read(self.mark, limits):
-            self.store(self.reader.digests_before_send())
+            self.before_send()
             flying.append(batch)
             if len(flying) > IN_FLIGHT:
                 self.take(flying.popleft())
         while flying:
             self.take(flying.popleft())
+        self.note()
         self.store(self.reader.digests_after_acknowledgement())
         return self.handed_out - before
 
@@ -97,7 +96,7 @@ class Kept:
         flying: deque[Batch] = deque()
         number = 0
         while number < sent and (batch := next(batches, None)) is not None:
-            self.store(self.reader.digests_before_send())
+            self.before_send()
             self.keep(batch)
             flying.append(batch)
             number += 1
@@ -111,6 +110,21 @@ class Kept:
         """Go on with a new reader, as after a restart: from the last batch's position, or from `since`."""
         self.reader.close()
         self.reader = source.open(self._plan, since or self.position, self.digests)
+
+    @property
+    def broken(self) -> list[str]:
+        """Why changes may have gone unseen."""
+        return [each.reason for each in self.unseen]
+
+    def note(self) -> None:
+        """Remember what the reader says may have gone unseen."""
+        if (unseen := self.reader.unseen_before_send()) is not None:
+            self.unseen.append(unseen)
+
+    def before_send(self) -> None:
+        """What the replicator does before it sends a batch."""
+        self.note()
+        self.store(self.reader.digests_before_send())
 
     def store(self, digests: bytes | None) -> None:
         """Store what the reader gave, if it gave anything."""

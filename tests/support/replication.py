@@ -19,6 +19,7 @@ from cdc.change import (
     TableId,
     TablePlan,
     TableSchema,
+    Unseen,
 )
 from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.failed_row import failed_row
@@ -69,6 +70,8 @@ class MemorySource:
         self._commits = 0
         self._woken = False
         self.open_error: Callable[[TablePlan], CdcError | None] = lambda plan: None
+        self.unseen: list[Unseen] = []
+        """What each of its readers says may have gone unseen."""
         self.opened = 0
 
     def append(self, *seqs: int, table: TableId = PLAN.table) -> None:
@@ -116,6 +119,7 @@ class MemoryReader:
     def __init__(self, source: MemorySource, plan: TablePlan) -> None:
         self._source = source
         self._plan = plan
+        self._unseen = list(source.unseen)
 
     def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
         past = int(after.watermark) if after else 0
@@ -128,6 +132,9 @@ class MemoryReader:
     def rows_behind(self, after: Mark | None) -> int:
         past = int(after.watermark) if after else 0
         return sum(seq > past for seq in self._source.rows(self._plan.table))
+
+    def unseen_before_send(self) -> Unseen | None:
+        return self._unseen.pop(0) if self._unseen else None
 
     def digests_before_send(self) -> bytes | None:
         return None
@@ -209,6 +216,9 @@ class MemoryMarks:
     decisions: list[Decision] = field(default_factory=list)
     refuse: Callable[[Decision], CdcError | None] = lambda decision: None
 
+    notes: list[tuple[str, int]] = field(default_factory=list)
+    """What may have gone unseen, with how many decisions were stored before."""
+    refuse_note: Callable[[], CdcError | None] = lambda: None
     lease_error: LeaseHeld | None = None
     restarted: list[TableId] = field(default_factory=list)
     hastened: list[TableId] = field(default_factory=list)
@@ -232,6 +242,11 @@ class MemoryMarks:
             raise self.lease_error
 
     def remember(self, table: TableId, digests: bytes) -> None: ...
+
+    def note_unseen(self, table: TableId, reason: str) -> None:
+        if (error := self.refuse_note()) is not None:
+            raise error
+        self.notes.append((reason, len(self.decisions)))
 
     def restart(self, table: TableId) -> None:
         self.restarted.append(table)
@@ -341,6 +356,7 @@ class Recorder:
     cycles: list[tuple[TableId, int | None]] = field(default_factory=list)
     measures: list[tuple[float | None, float | None]] = field(default_factory=list)
 
+    unseen: list[tuple[TableId, Unseen]] = field(default_factory=list)
     waiting: dict[TableId, Waiting] = field(default_factory=dict)
     early: list[Early] = field(default_factory=list)
 
@@ -352,6 +368,9 @@ class Recorder:
 
     def spool_discarded(self, table: TableId, rows: int, reason: str) -> None:
         self.discarded.append((rows, reason))
+
+    def unseen_noted(self, table: TableId, unseen: Unseen) -> None:
+        self.unseen.append((table, unseen))
 
     def held(self, table: TableId, waiting: Waiting) -> None:
         self.waiting[table] = waiting

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from cdc.change import TableId
+from cdc.change import TableId, Unseen
 from cdc.cli import build_app
 from cdc.comparison import Reconciled, ReconciliationReport, Repaired
 from cdc.config import load
@@ -36,30 +36,41 @@ def alert(observer: ReplicationObserver) -> StandingAlert | None:
     return next((each for each in observer.status().alerts if each.name == "tail_broken"), None)
 
 
-def report(outcome: str, *, left: int = 0, error: CdcError | None = None) -> ReconciliationReport:
+def report(
+    outcome: str, *, left: int = 0, error: CdcError | None = None, failures: int = 2
+) -> ReconciliationReport:
     result = Reconciled(Repaired(sent=3, deleted=4), left)
-    return ReconciliationReport(TRADES, outcome, result, 12.0, 300.0, error)  # type: ignore[arg-type]
+    return ReconciliationReport(TRADES, outcome, result, 12.0, 300.0, error, failures)  # type: ignore[arg-type]
 
 
-def test_a_break_is_remembered_before_it_is_told(observer: ReplicationObserver) -> None:
-    told: list[object] = []
-    observer.unseen.remember = lambda table, reason: told.append((table, reason, alert(observer)))
-    observer.tail_broken(TRADES, "the log was cut")
-    assert told == [(TRADES, "the log was cut", None)]
-    standing = alert(observer)
-    assert standing is not None
-    assert "the log was cut" in standing.message
-
-
-def test_an_alert_says_who_mends_the_table(observer: ReplicationObserver) -> None:
+def test_what_is_compared_by_itself_is_no_alert_and_the_status_says_so(
+    observer: ReplicationObserver,
+) -> None:
+    heard: list[tuple[TableId, Unseen]] = []
+    observer.unseen.heard = lambda table, unseen: heard.append((table, unseen))
+    observer.unseen_noted(TRADES, Unseen("the log was cut"))
+    assert heard == [(TRADES, Unseen("the log was cut"))]
     observer.unseen.break_stands(FOUND, by_itself=True)
+    [table] = observer.status().tables
+    assert (alert(observer), table.reconciling) == (None, "waiting")
+    assert table.broken_since is not None
+
+
+def test_a_comparison_that_fails_once_is_no_alert_yet(observer: ReplicationObserver) -> None:
+    error = TargetError("query", "it", "no such column", "Make it")
+    observer.unseen.reconciled(report("failed", error=error, failures=1))
+    assert alert(observer) is None
+    observer.unseen.reconciled(report("failed", error=error, failures=2))
     standing = alert(observer)
     assert standing is not None
-    assert standing.message == "changes of older rows may have gone unseen: checkpoints came"
-    assert "mended once the table is caught up" in standing.remedy
+    assert "no such column" in standing.message
+
+
+def test_where_nobody_else_does_a_person_is_told_to_compare(observer: ReplicationObserver) -> None:
     observer.unseen.break_stands(FOUND, by_itself=False)
     standing = alert(observer)
     assert standing is not None
+    assert standing.message == "changes of older rows may have gone unseen: checkpoints came"
     assert "Run 'cdc verify main.trades --repair', or set [sync] reconcile = true" in standing.remedy
 
 
@@ -114,12 +125,12 @@ def test_equal_again_the_alert_resolves_and_log_metrics_and_status_say_what_was_
         assert line in text
 
 
-def test_a_log_that_breaks_often_is_warned_of_once(observer: ReplicationObserver) -> None:
+def test_a_log_that_breaks_often_is_told_of_once(observer: ReplicationObserver) -> None:
     with structlog.testing.capture_logs() as log:
         for _ in range(3):
-            observer.tail_broken(TRADES, "the log is encrypted")
-    levels = [entry["log_level"] for entry in log if "may have gone unseen" in entry["event"]]
-    assert levels == ["warning", "info", "info"]
+            observer.unseen_noted(TRADES, Unseen("the log is encrypted"))
+    levels = [entry["log_level"] for entry in log if entry["event"] == "to be compared with the target"]
+    assert levels == ["info", "debug", "debug"]
     assert 'cdc_tail_broken_total{table="main.trades"} 3.0' in observer.render_metrics().decode()
 
 

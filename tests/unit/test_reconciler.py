@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc.change import TableId, TablePlan
+from cdc.change import TableId, TablePlan, Unseen
 from cdc.comparison.reconciler import (
     FIRST_RETRY_SECONDS,
     MOST_INTERVALS,
@@ -22,9 +22,9 @@ from cdc.comparison.reconciler import (
 )
 from cdc.comparison.reconciliation import Reconciled
 from cdc.comparison.repair import Repaired
-from cdc.errors import CdcError, LeaseHeld, Meaning, StateError, TargetError
+from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.delivery import Stopped
-from cdc.state import Break, Breaks, open_store
+from cdc.state import Break, open_store
 from tests.support.clock import FakeClock
 from tests.support.replication import plan
 
@@ -34,6 +34,7 @@ INTERVAL = 300.0
 AWAY = TargetError("query", "it", "nobody answers", "Start it", meaning=Meaning.RETRY)
 FORBIDDEN = TargetError("query", "it", "not enough privileges", "Grant it", code=497)
 EQUAL = Reconciled()
+UNSEEN = Unseen("the log was cut")
 
 Outcome = Reconciled | Exception
 
@@ -109,10 +110,15 @@ class Bench:
             repairing()
         return outcome
 
-    def break_table(self, table: TablePlan = A) -> None:
+    def break_table(self, table: TablePlan = A, unseen: Unseen = UNSEEN) -> None:
         """A break, after which the table is caught up with again."""
-        self.reconciler.broken(table.table, "the log was cut")
+        self.note(table, unseen)
         self.standing[table.table] = replace(self.standing[table.table], cycle=object())
+
+    def note(self, table: TablePlan = A, unseen: Unseen = UNSEEN) -> None:
+        """Have it remembered, and told, that changes of the table may have gone unseen."""
+        self.breaks.note(table.table, unseen.reason)
+        self.reconciler.heard(table.table, unseen)
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
@@ -150,7 +156,7 @@ def test_nothing_is_compared_that_did_not_break(bench: Bench) -> None:
 
 
 def test_it_waits_until_the_table_was_caught_up_with_after_the_break(bench: Bench) -> None:
-    bench.reconciler.broken(A.table, "x")
+    bench.note()
     bench.look(3)
     assert bench.worked == []
     bench.standing[A.table] = replace(RUNS, cycle=6.0)
@@ -160,7 +166,7 @@ def test_it_waits_until_the_table_was_caught_up_with_after_the_break(bench: Benc
 
 def test_a_break_of_an_earlier_run_waits_for_the_first_time_this_one_is_caught_up(tmp_path: Path) -> None:
     first = Bench(tmp_path)
-    first.reconciler.broken(A.table, "x")
+    first.note()
     first.store.close()
     second = Bench(tmp_path)
     second.standing[A.table] = LoopState(running=True, since=1.0, cycle=None)
@@ -238,24 +244,71 @@ def test_a_failure_that_may_pass_is_tried_again_soon_and_then_less_often(bench: 
     assert (bench.told.outcomes[-1], bench.told.mended) == ("equal", [A.table])
 
 
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        (FORBIDDEN, "refused"),
-        (TargetError("query", "it", "no such table", "Make it"), "failed"),
-        (ValueError("a defect"), "failed"),
-    ],
-)
-def test_a_failure_that_a_person_must_mend_is_tried_again_after_the_interval(
-    bench: Bench, error: Exception, outcome: str
-) -> None:  # [S4]
-    bench.outcomes = [error]
+def test_a_user_that_may_not_compare_is_asked_again_after_the_interval(bench: Bench) -> None:  # [S4]
+    bench.outcomes = [FORBIDDEN]
     bench.break_table()
     bench.look()
-    assert bench.told.outcomes == [outcome]
+    assert bench.told.outcomes == ["refused"]
     assert bench.told.reports[0].next_seconds == INTERVAL
     assert len(bench.breaks.standing()) == 1
     assert bench.until_next() == pytest.approx(INTERVAL, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    "error", [TargetError("query", "it", "no such column", "Make it"), ValueError("a defect")]
+)
+@pytest.mark.parametrize("change", ["set up anew", "planned anew"])
+def test_a_failure_is_tried_again_as_soon_as_its_cause_may_be_gone(
+    bench: Bench, error: Exception, change: str
+) -> None:
+    bench.outcomes = [error]
+    bench.break_table()
+    bench.look(5)
+    assert bench.told.outcomes == ["failed"]
+    if change == "set up anew":
+        bench.standing[A.table] = replace(bench.standing[A.table], since=2.0)
+    else:
+        bench.plans[A.table] = replace(A, filter="id > 0")
+    bench.look()
+    assert (bench.told.outcomes, bench.told.mended) == (["failed", "equal"], [A.table])
+
+
+def test_failures_in_a_row_are_counted(bench: Bench) -> None:
+    bench.outcomes = [AWAY, AWAY]
+    bench.break_table()
+    bench.look()
+    bench.until_next()
+    bench.until_next()
+    assert [report.failures for report in bench.told.reports] == [1, 2, 0]
+
+
+def test_a_long_comparison_rests_no_longer_than_the_interval(bench: Bench) -> None:
+    """A second break meanwhile waits no longer than the configuration says."""
+    bench.seconds = 23.0 * 60
+    bench.during = lambda look: bench.break_table() if len(bench.worked) == 1 else None
+    bench.break_table()
+    bench.look()
+    assert bench.until_next() == pytest.approx(INTERVAL, abs=1.0)
+
+
+def test_the_wait_for_rows_on_their_way_is_no_work_to_rest_from(bench: Bench) -> None:
+    bench.outcomes = [Reconciled(Repaired(deleted=1), waited_seconds=1.9)]
+    bench.during = lambda look: bench.break_table() if len(bench.worked) == 1 else None
+    bench.break_table()
+    bench.look()
+    assert bench.until_next() == pytest.approx(1.0, abs=1.0)
+
+
+def test_what_only_cannot_be_excluded_is_compared_once_in_the_interval(bench: Bench) -> None:
+    bench.break_table()
+    bench.look()
+    doubt = replace(UNSEEN, urgent=False)
+    bench.break_table(unseen=doubt)
+    assert bench.until_next() == pytest.approx(INTERVAL, abs=1.0)
+    bench.break_table(unseen=doubt)
+    bench.break_table()
+    bench.break_table(unseen=doubt)
+    assert bench.until_next() == pytest.approx(2.0 / WORK_SHARE, abs=1.0)
 
 
 @pytest.mark.parametrize("change", [{"running": False}, {"since": 2.0}])
@@ -297,37 +350,6 @@ def test_without_work_to_do_it_remembers_and_sees_what_others_mend(tmp_path: Pat
     bench.look(5)
     assert (bench.worked, bench.told.stands, bench.told.mended) == ([], [(A.table, False)], [])
     bench.breaks.mended(bench.breaks.standing()[0])
-    bench.look()
-    assert bench.told.mended == [A.table]
-
-
-class Unwritable:
-    """A store's breaks on a full disk."""
-
-    def __init__(self, breaks: Breaks) -> None:
-        self._breaks = breaks
-        self.full = True
-
-    def note(self, table: TableId, reason: str) -> None:
-        if self.full:
-            raise StateError("write", "the store", "the disk is full", "Free space", meaning=Meaning.RETRY)
-        self._breaks.note(table, reason)
-
-    def standing(self) -> tuple[Break, ...]:
-        return self._breaks.standing()
-
-    def mended(self, found: Break) -> bool:
-        return self._breaks.mended(found)
-
-
-def test_a_break_that_could_not_be_stored_is_stored_later(bench: Bench) -> None:
-    memory = Unwritable(bench.breaks)
-    bench.reconciler._memory = memory
-    bench.break_table()
-    assert [error.problem for error in bench.told.failures] == ["the disk is full"]
-    with pytest.raises(StateError):
-        bench.look()
-    memory.full = False
     bench.look()
     assert bench.told.mended == [A.table]
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdc.change import BatchLimits, TableId, TablePlan
+from cdc.change import BatchLimits, TableId, TablePlan, Unseen
 from cdc.errors import Meaning, SourceError, StateError, TargetError
 from cdc.replicator.pace import Pace
 from cdc.replicator.parts import Policies, Ports
@@ -45,6 +45,36 @@ class Rig:
 
     def wait_for(self, seqs: list[int], target: str = PLAN.target) -> None:
         wait_until(lambda: self.target.received(target) == seqs, f"{target} holds {seqs[:3]}…")
+
+
+def test_nothing_is_sent_before_it_is_remembered_that_changes_went_unseen() -> None:
+    """[R3] Also while the store fails: what was not remembered is lost with the process."""
+    rig = Rig()
+    refused: list[StateError] = []
+
+    def refuse() -> StateError | None:
+        if len(refused) == 3:
+            return None
+        refused.append(StateError("write", "the store", "the disk is full", "Free it", meaning=Meaning.RETRY))
+        assert rig.target.received() == []
+        return refused[-1]
+
+    rig.marks.refuse_note = refuse
+    rig.source.unseen.append(Unseen("the log was cut"))
+    rig.source.append(1, 2)
+    with rig.running():
+        rig.wait_for([1, 2])
+    assert rig.marks.notes == [("the log was cut", 0)]
+    assert rig.observer.unseen == [(PLAN.table, Unseen("the log was cut"))]
+    assert [error for _, error, _, _ in rig.observer.retries] == refused
+
+
+def test_what_went_unseen_is_remembered_also_where_there_is_nothing_to_send() -> None:
+    rig = Rig()
+    rig.source.unseen.append(Unseen("the table was emptied"))
+    with rig.running():
+        wait_until(lambda: bool(rig.observer.cycles), "the table to be read to its end")
+    assert rig.marks.notes == [("the table was emptied", 0)]
 
 
 def test_what_was_there_before_and_what_comes_after_arrive_in_order() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TableId
+from cdc.change import Batch, BatchLimits, Mark, Position, TableId, Unseen
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
 from cdc.source.events import SourceEvents
@@ -94,6 +94,8 @@ class TailingReader:
         """Where the last read ended."""
         self._inserted_from: int | None = None
         """The row id of the first row that is in the log, and not among its frames."""
+        self._unnoted: Unseen | None = None
+        """What may have gone unseen, and was not handed out to be remembered."""
         self._gap = Gap(reader.plan.key, lambda rows: events.tail_gap(table, rows))
 
     def __repr__(self) -> str:
@@ -129,6 +131,11 @@ class TailingReader:
     def acknowledged(self, batch: Batch) -> None:
         """See `SnapshotReader.acknowledged`."""
         self._reader.acknowledged(batch)
+
+    def unseen_before_send(self) -> Unseen | None:
+        """What may have gone unseen since this was asked last: to be remembered before anything is sent."""
+        unseen, self._unnoted = self._unnoted, None
+        return unseen
 
     def digests_before_send(self) -> bytes | None:
         """What must be stored before the batch handed out last is sent; see `digests`."""
@@ -251,9 +258,9 @@ class TailingReader:
         assert groups is not None, "it has been started"
         unseen = self._unseen or not tail.explained
         if tail.vanished and self._deletes:
-            self._events.tail_broken(self._table, f"{tail.vanished} rows were deleted without the log")
+            self._note(f"{tail.vanished} rows were deleted without the log")
         elif unseen and self._deletes and (before is None or groups.may_lack_rows_of(before, logged)):
-            self._events.tail_broken(self._table, _LACKING)
+            self._note(_LACKING)
         self._resend.checkpointed(groups, before, logged, unseen=unseen)
         self._unseen = False
 
@@ -275,7 +282,7 @@ class TailingReader:
             self._groups = groups
             unseen = self._resend.restarted(groups, self._since, resumed=resumed)
             if unseen and self._deletes and groups.stored_rows:
-                self._events.tail_broken(self._table, _LACKING)
+                self._note(_LACKING)
             self._unseen = False
         elif groups.iteration > self._groups.iteration:
             if not later:  # it did not begin where the log does
@@ -317,7 +324,10 @@ class TailingReader:
         now, told = self._clock.monotonic(), self._late_told
         if told is None or told[0].iteration != position.iteration or now - told[1] >= _TELL_SECONDS:
             self._late_told = position, now
-            self._events.tail_broken(self._table, self._late)
+            self._note(self._late)
+
+    def _note(self, reason: str) -> None:
+        self._unnoted = Unseen(reason)
 
     def _drop_tail(self) -> None:
         if self._tail is not None:
