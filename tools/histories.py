@@ -1,0 +1,90 @@
+"""Random histories of a whole installation, as many as asked for; each must end equal, or with an alert.
+
+    python -m tools.histories --first 0 --count 1000 --jobs 2
+
+One that ends with a silent difference is told with its seed and its steps; the replicators' log is kept below
+--keep. Exit code 1: there was one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.support.clickhouse import ClickHouseServer, make_certificates, running_server
+from tests.support.histories import Verdict, run_history
+from tools.ending import leaving_nothing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--count", type=int, default=20, help="how many histories")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once")
+    parser.add_argument("--steps", type=int, default=25, help="what happens in each")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin none after so long; 0: no bound")
+    parser.add_argument("--no-tampering", action="store_true", help="leave the target alone")
+    parser.add_argument("--keep", type=Path, default=Path("histories"), help="where failures are kept")
+    options = parser.parse_args()
+    with leaving_nothing(), tempfile.TemporaryDirectory(prefix="cdc-histories-") as directory:
+        return _run(options, Path(directory))
+
+
+def _run(options: argparse.Namespace, directory: Path) -> int:
+    (directory / "certificates").mkdir()
+    certificates = make_certificates(directory / "certificates")
+    began, lock = time.monotonic(), threading.Lock()
+    counts: Counter[str] = Counter()
+
+    def one(server: ClickHouseServer, seed: int) -> None:
+        if options.minutes and time.monotonic() - began > options.minutes * 60:
+            return
+        place = directory / str(seed)
+        verdict = run_history(place, server, seed, steps=options.steps, tampering=not options.no_tampering)
+        shutil.rmtree(place, ignore_errors=True)
+        with lock:
+            counts.update(_counted(verdict))
+            if not verdict.holds:
+                _tell(verdict, options.keep)
+
+    with (
+        running_server(directory / "server", certificates) as server,
+        ThreadPoolExecutor(options.jobs) as pool,
+    ):
+        for done in [pool.submit(one, server, options.first + n) for n in range(options.count)]:
+            done.result()
+    print(
+        f"{counts['histories']} histories ({options.first} on), {counts['tables']} tables,"
+        f" {counts['steps']} steps in {time.monotonic() - began:.0f} s:"
+        f" {counts['silent']} silent differences, {counts['told']} told by an alert"
+    )
+    return 1 if counts["silent"] else 0
+
+
+def _counted(verdict: Verdict) -> dict[str, int]:
+    return {
+        "histories": 1,
+        "tables": verdict.tables,
+        "steps": len(verdict.steps),
+        "silent": len(verdict.silent),
+        "told": len(verdict.told),
+    }
+
+
+def _tell(verdict: Verdict, keep: Path) -> None:
+    keep.mkdir(parents=True, exist_ok=True)
+    (keep / f"{verdict.seed}.log").write_text(verdict.log)
+    print(f"seed {verdict.seed}: {verdict.silent}\n  {' '.join(verdict.steps)}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
