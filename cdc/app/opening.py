@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,10 +23,11 @@ from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
 from cdc.observe.page import Page
 from cdc.observe.record import About
+from cdc.observe.status import PASSED
 from cdc.rate import Rate
 from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.ports import Target
-from cdc.source import DuckDbSource
+from cdc.source import DuckDbSource, SelfTest, run_self_test
 from cdc.state import Lease, Leases, Store
 from cdc.target import ClickHouseTarget
 from cdc.watermark import BoundMarks, bind
@@ -91,7 +93,7 @@ class Opening:
         self._take(Lease(settings.state.directory, str(settings.database.path)))
         store = self._stack.enter_context(store_of(settings))  # first: the last status counts its failed rows
         observer = self._observer()
-        source = self._source_once_there(observer)
+        source = self._source_once_there(self._self_tested(observer), observer)
         marks = bind(store, source.identity, self._leases(source, observer))
         sent = Rate(settings.limits.max_bytes_per_second, SystemClock())
         clickhouse = target_of(settings, sent=sent)
@@ -127,19 +129,31 @@ class Opening:
         webhook = None if alerts.webhook is None else alerts.webhook.get_secret_value()
         return (self._stack.enter_context(AlertDelivery(alerts.command or (), webhook)).deliver,)
 
-    def _source_once_there(self, observer: ReplicationObserver) -> DuckDbSource:
+    def _self_tested(self, observer: ReplicationObserver) -> SelfTest | None:
+        """How far the DuckDB at hand is to be relied on. On Windows no log is followed: there is no test."""
+        if sys.platform == "win32":
+            return None
+        done = run_self_test(self._settings.state.directory)
+        self._about = replace(self._about, self_test=done.failed or PASSED)
+        observer.about(self._about)
+        observer.self_tested(done.failed, done.remedy, done.seconds)
+        return done
+
+    def _source_once_there(self, self_test: SelfTest | None, observer: ReplicationObserver) -> DuckDbSource:
         """The source, as soon as there is one: a writer may start later."""
         while not self._stop.is_set():
             try:
-                source = source_of(self._settings, events=observer)
+                source = source_of(self._settings, self_test=self_test, events=observer)
             except CdcError as error:
                 if error.meaning is not Meaning.RETRY:
                     raise
                 observer.source_away(error)
             else:
                 self._stack.callback(source.close)
-                self._about = replace(self._about, identity=source.identity)
+                self._about = replace(self._about, identity=source.identity, untested=source.untested)
                 observer.about(self._about)
+                if source.untested:
+                    self._log.warning("not tested", versions="; ".join(source.untested))
                 return source
             self._stop.wait(AWAY_SECONDS)
         raise StoppedWaiting

@@ -9,26 +9,33 @@ from cdc.config.target import Setting
 from cdc.errors import ConfigError, SourceError, StateError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
-from cdc.source import DuckDbSource, SourceEvents, check_completion, open_source
+from cdc.source import DuckDbSource, SelfTest, SourceEvents, check_completion, open_source
 from cdc.state import Store, open_store
 from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
 from cdc.target.quote import quote_string
 
 
 def source_of(
-    settings: Settings, *, events: SourceEvents | None = None, clock: Clock | None = None
+    settings: Settings,
+    *,
+    self_test: SelfTest | None = None,
+    events: SourceEvents | None = None,
+    clock: Clock | None = None,
 ) -> DuckDbSource:
-    """The DuckDB file of [database].
+    """The DuckDB file of [database], read as far as the `self_test` allows.
 
     Raises:
         SourceError: it cannot be read.
     """
     key = settings.database.encryption_key
+    failed = None if self_test is None else self_test.failed
     return open_source(
         settings.database.path,
         memory_limit_mb=settings.performance.cache_size_mb,
         threads=settings.performance.threads,
         encryption_key=None if key is None else key.get_secret_value(),
+        direct=None if self_test is None or self_test.snapshots else True,
+        not_followed=None if failed is None else f"the self-test failed: {failed}",
         max_skew_seconds=settings.sync.max_skew_sec,
         deletes=settings.sync.deletes == "replicate",
         events=events,

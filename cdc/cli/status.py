@@ -184,6 +184,7 @@ def _drawn(report: StatusReport) -> RenderableType:
         parts.append(Text(head))
         parts.append(Text(f"source      {status.source}"))
         parts.append(Text(f"target      {', '.join(status.targets)}  breaker {status.breaker}"))
+        parts += [Text(f"untested    {item}") for item in status.untested]
         if status.lease_number is not None:
             parts.append(Text(f"lease       in Redis, number {status.lease_number}"))
         parts.append(_tables(status))

@@ -89,6 +89,9 @@ TAIL_BROKEN = AlertKind(
     "Run 'cdc verify TABLE --repair'.",
     unwell=True,
 )
+SELF_TEST = AlertKind(
+    "self_test", Severity.CRITICAL, "Install a DuckDB that was tested, and restart.", unwell=True
+)
 DISK_SPACE = AlertKind(
     "state_disk",
     Severity.CRITICAL,
@@ -164,6 +167,11 @@ class Alarms:
 
     def source_away(self, error: CdcError) -> None:
         self.alerts.raise_alert(SOURCE_AWAY, "source", str(error))
+
+    def self_test_failed(self, duckdb: str, problem: str, remedy: str) -> None:
+        """It stands until a restart, which tests again."""
+        message = f"tables are read in snapshots only, for with DuckDB {duckdb} {problem}"
+        self.alerts.raise_alert(replace(SELF_TEST, remedy=remedy), "source", message)
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
         if round_trip_seconds is not None:

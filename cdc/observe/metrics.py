@@ -15,9 +15,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from cdc import __version__
 from cdc.replicator.ports import Delivered
 
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 TABLE_STATES = ("setup", "snapshot", "running", "paused", "resync", "failed")
+DUCKDB = _version("duckdb")
 BREAKER_STATES = ("closed", "open", "half-open")
 
 _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
@@ -110,9 +119,12 @@ class Metrics:
         self.round_trip = self._gauge(
             "cdc_target_round_trip_seconds", "Of a ping to the target; NaN while it does not answer"
         )
+        self.self_test_failed = self._gauge(
+            "cdc_self_test_failed", "1 where the DuckDB at hand does not do what following its log relies on"
+        )
         self.alert = self._gauge("cdc_alert", "Alerts that stand", "name", "severity")
         Info("cdc_build", "Versions", registry=self.registry).info(
-            {"version": __version__, "python": platform.python_version(), "duckdb": _version("duckdb")}
+            {"version": __version__, "python": platform.python_version(), "duckdb": DUCKDB}
         )
         ProcessCollector(registry=self.registry)
 
@@ -151,10 +163,3 @@ def set_or_absent(gauge: Gauge, table: str, value: float | None) -> None:
         gauge.labels(table).set(value)
     else:
         gauge.remove(table)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"

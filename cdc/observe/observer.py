@@ -22,7 +22,7 @@ from cdc.config import AlertsConfig
 from cdc.errors import CdcError
 from cdc.observe.alarms import Alarms
 from cdc.observe.health import HealthReport, live, ready
-from cdc.observe.metrics import Metrics, set_or_absent
+from cdc.observe.metrics import DUCKDB, Metrics, set_or_absent
 from cdc.observe.record import About, FailedCount, TableObservation, as_number, utc
 from cdc.observe.status import LeftOutTable, Status
 from cdc.observe.status_file import StatusFile
@@ -290,6 +290,15 @@ class ReplicationObserver:
             self._alarms.source_away(error)
         self._log.warning("waiting for the source", error=str(error), error_class=type(error).__name__)
 
+    def self_tested(self, failed: str | None, remedy: str, seconds: float) -> None:
+        """What the self-test found wrong with the DuckDB at hand; nothing at best."""
+        self._metrics.self_test_failed.set(failed is not None)
+        if failed is None:
+            self._log.info("self-test passed", duckdb=DUCKDB, seconds=round(seconds, 2))
+        else:
+            with self._lock:
+                self._alarms.self_test_failed(DUCKDB, failed, remedy)
+
     # The source's events
 
     def snapshot_superseded(self) -> None:
@@ -325,6 +334,9 @@ class ReplicationObserver:
                 targets=self._about.targets,
                 page=self._about.page,
                 breaker=self._breaker(),
+                duckdb=DUCKDB,
+                self_test=self._about.self_test,
+                untested=self._about.untested,
                 tables=tuple(table.status() for table in self._tables.values()),
                 left_out=self._left_out,
                 alerts=self._alarms.standing(),

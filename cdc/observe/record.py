@@ -22,6 +22,9 @@ class About:
     identity: str | None = None
     lease_number: int | None = None
     page: str | None = None
+    self_test: str | None = None
+    """See the status file."""
+    untested: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ lease_number  of the lease in Redis: the holder with the greatest is the one; nu
 targets       the endpoints, without credentials
 page          URL of the metrics page, or null
 breaker       closed | open | half-open
+duckdb        version of the DuckDB that reads
+self_test     passed, or what does not hold with this DuckDB, so that tables are read in snapshots only; null
+              before it ran, and on Windows
+untested      sentences on the versions of DuckDB, reading or writing, that were not tested
 tables        one object per replicated table:
   table           as schema.name
   target          the table in ClickHouse
@@ -59,6 +63,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cdc.errors import StateError
 
 FORMAT: Literal[1] = 1
+PASSED = "passed"
+"""Of the self-test."""
 
 
 class _Part(BaseModel):
@@ -136,6 +142,9 @@ class Status(_Part):
     targets: tuple[str, ...]
     page: str | None = None
     breaker: str = "closed"
+    duckdb: str = ""
+    self_test: str | None = None
+    untested: tuple[str, ...] = ()
     tables: tuple[TableStatus, ...] = ()
     left_out: tuple[LeftOutTable, ...] = ()
     alerts: tuple[StandingAlert, ...] = ()

@@ -6,6 +6,7 @@ from cdc.source.database import DuckDbSource, open_source
 from cdc.source.events import SourceEvents
 from cdc.source.file.snapshot import Snapshot
 from cdc.source.format.headers import CorruptHeader, NotDuckDb, TruncatedFile, UnknownVersion
+from cdc.source.self_test import SelfTest, run_self_test
 from cdc.source.table.completion import CompletionRule, check_completion
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "CorruptHeader",
     "DuckDbSource",
     "NotDuckDb",
+    "SelfTest",
     "Snapshot",
     "SourceEvents",
     "TruncatedFile",
     "UnknownVersion",
     "check_completion",
     "open_source",
+    "run_self_test",
 ]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema, Unseen
@@ -18,6 +19,7 @@ from cdc.source.file.pin import LOG, Pinner
 from cdc.source.file.session import SMALL_STATEMENTS, Session, SessionLimits
 from cdc.source.file.snapshot import Snapshot, Snapshots
 from cdc.source.file.watch import Watch
+from cdc.source.format.tested import untested_reader, untested_writer
 from cdc.source.table.ranges import plan_boundaries, read_range
 from cdc.source.table.reader import TailingReader
 from cdc.source.table.snapshot_reader import SnapshotReader
@@ -47,6 +49,7 @@ class DuckDbSource(Closing):
         *,
         max_skew_seconds: float,
         tailing: bool,
+        not_followed: str | None,
         deletes: bool,
     ) -> None:
         self._pinner = pinner
@@ -59,6 +62,7 @@ class DuckDbSource(Closing):
         self._events = events
         self._max_skew_seconds = max_skew_seconds
         self._tailing = tailing
+        self._not_followed = not_followed
         self._deletes = deletes
         self.closed = False
         """No thread is in a call any more, and none will be."""
@@ -74,6 +78,12 @@ class DuckDbSource(Closing):
     def identity(self) -> str:
         """The database's identifier, or what stands for it in files without one."""
         return self._pinner.identity
+
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """What there is to say of the versions of DuckDB at work that were not tested, as sentences."""
+        said = untested_reader(duckdb.__version__), untested_writer(self._pinner.headers)
+        return tuple(each for each in said if each is not None)
 
     @property
     def superseded(self) -> int:
@@ -117,6 +127,8 @@ class DuckDbSource(Closing):
             return CountedReader(reader, self._session.calls)
 
         def make_tail() -> Tail:
+            if self._not_followed is not None:
+                raise Lost(self._not_followed)
             schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
             if schema is None:
                 raise Lost("the table is gone")
@@ -262,6 +274,7 @@ def open_source(
     max_skew_seconds: float = DEFAULT_SKEW_SECONDS,
     poll_seconds: float = DEFAULT_POLL_SECONDS,
     tailing: bool = True,
+    not_followed: str | None = None,
     deletes: bool = False,
     events: SourceEvents | None = None,
     clock: Clock | None = None,
@@ -277,6 +290,7 @@ def open_source(
         max_skew_seconds: how far past now a time watermark may lie and still move the mark.
         poll_seconds: the longest pause between two looks at the file, should its directory not notify.
         tailing: follow the log, beside snapshots; False reads snapshots alone.
+        not_followed: why the log is not to be followed: `events` are told, as of a log that cannot be.
         deletes: hand out deleted rows too; only the log tells of them.
         events: is told what happens while tables are read.
 
@@ -310,5 +324,6 @@ def open_source(
         events,
         max_skew_seconds=max_skew_seconds,
         tailing=tailing,
+        not_followed=not_followed,
         deletes=deletes,
     )

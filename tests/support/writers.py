@@ -19,9 +19,11 @@ from typing import Any, Self
 import duckdb
 from filelock import FileLock
 
+from cdc.source.format.tested import WRITERS
+
 CURRENT = duckdb.__version__
-OLDER = ("1.0.0", "1.2.2", "1.4.4")
-VERSIONS = (*OLDER, CURRENT)
+VERSIONS = (*(version for version in WRITERS if version != CURRENT), CURRENT)
+OLDER = tuple(version for version in VERSIONS if version.startswith("1."))
 
 _PROGRAM = Path(__file__).with_name("writer_program.py")
 

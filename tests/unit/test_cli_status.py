@@ -75,6 +75,13 @@ def test_a_replicator_that_runs_well_is_exit_code_0(config: Path) -> None:
     assert row.split()[:8] == ["main.trades", "running", "1,234,567", "0", "12", "ms", "0", "99"]
 
 
+def test_a_version_that_was_not_tested_is_a_line(config: Path) -> None:
+    written(config, trades(rows_behind=0), self_test="passed", untested=("DuckDB 2.9.0 was not tested",))
+    result = run(config)
+    assert result.exit_code == ExitCode.OK.value
+    assert "untested    DuckDB 2.9.0 was not tested" in result.stdout.splitlines()
+
+
 def test_what_is_unknown_is_not_shown_as_nothing(config: Path) -> None:
     written(config, trades(state="snapshot"))
     assert run(config).stdout.splitlines()[4].split() == [
