@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc.change import Column, TableId, TablePlan
+from cdc.change import Column, TableId, TablePlan, Unseen
 from cdc.config import AlertsConfig
 from cdc.errors import Meaning, SourceError, StateError, TargetError
 from cdc.observe.health import ready
@@ -106,7 +106,7 @@ def _set_aside(observer: ReplicationObserver) -> None:
     [
         lambda observer: observer.state(TRADES, "paused", StateError("a", "b", "c", "d")),
         lambda observer: observer.retried(TRADES, TargetError("a", "b", "c", "d"), 1, 0.5),
-        lambda observer: observer.unseen.broken(TRADES, "the log was cut"),
+        lambda observer: observer.unseen_noted(TRADES, Unseen("the log was cut")),
         lambda observer: observer.source_away(SourceError("a", "b", "c", "d", meaning=Meaning.RETRY)),
         lambda observer: observer.begin(
             [], [LeftOut(TableId("main", "x"), "no key", listed=True)], {}, breaker=lambda: "closed"
