@@ -1,4 +1,4 @@
-"""What is kept of a row that cannot be loaded, and what of it is shown?"""
+"""What is kept of a row that cannot be loaded?"""
 
 from __future__ import annotations
 
@@ -23,13 +23,3 @@ def failed_row(batch: Batch, index: int, reason: str) -> FailedRow:
         version=int(batch.versions[index].as_py()),
         deleted=bool(batch.deleted is not None and batch.deleted[index].as_py()),
     )
-
-
-def row_values(payload: bytes) -> list[tuple[str, str, str | None]]:
-    """Name, Arrow type and text of each value of a failed row; None for NULL."""
-    with pa.ipc.open_stream(payload) as reader:
-        row = reader.read_next_batch()
-    return [
-        (name, str(column.type), texts(column)[0])
-        for name, column in zip(row.schema.names, row.columns, strict=True)
-    ]

@@ -87,7 +87,7 @@ def show_table(answer: Answer, connection: duckdb.DuckDBPyConnection, out: Conso
     if reader.schema.names == ["explain_key", "explain_value"]:  # a drawing already
         out.print(*(text for batch in reader for text in batch.column(1).to_pylist()), markup=False)
         return
-    types = [str(kind) for kind in connection.from_arrow(reader.schema.empty_table()).types]
+    types = [str(kind) for kind in connection.from_arrow(pa.Table.from_batches([], reader.schema)).types]
     names = reader.schema.names
     numbers = [pa.types.is_decimal(kind) or _is_number(kind) for kind in reader.schema.types]
     rows = [

@@ -71,11 +71,9 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show one failed row: its reason, its history, and every value of it."""
-    from cdc.failed_row import row_values
-
     with _store(ctx, "read") as store:
         record = store.failed_row(id_)
-    values = row_values(record.row.payload)
+    values = _values(record.row.payload)
     if as_json:
         columns = [{"name": name, "type": type_, "value": value} for name, type_, value in values]
         typer.echo(json.dumps(_document(record) | {"columns": columns}, indent=2))
@@ -114,6 +112,22 @@ def discard(ctx: typer.Context, ids: Ids, yes: Yes = False) -> None:
         count = store.discard(ids)
     typer.echo(f"{count} {_rows(count)} discarded")
     _all_found(count, ids)
+
+
+def _values(payload: bytes) -> list[tuple[str, str, str | None]]:
+    """Name, type and text of each value of a row, as DuckDB writes them; None for NULL."""
+    import pyarrow as pa
+
+    from cdc.comparison import formatter, texts
+
+    with pa.ipc.open_stream(payload) as reader, formatter() as connection:
+        row = reader.read_next_batch()
+        types = connection.from_arrow(pa.Table.from_batches([row])).types
+        written = texts(connection, row)
+    return [
+        (name, str(kind), column[0].as_py())
+        for name, kind, column in zip(row.schema.names, types, written.columns, strict=True)
+    ]
 
 
 def _document(record: FailedRecord) -> dict[str, object]:
