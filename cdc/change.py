@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:  # loaded by who reads or sends rows; the other values serve commands that start at once
@@ -47,6 +48,17 @@ class Column:
     nullable: bool = True
     collation: str = ""
     """Of a VARCHAR, by which DuckDB compares its values; empty: by their bytes, as everything else does."""
+    generated: str | None = field(default=None, compare=False)
+    """The expression that DuckDB computes it by, over the table's other columns; None: it is stored. File and
+    log hold stored columns alone, and number those; whoever selects it reads it as any other."""
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """`name`, or one like it that none of `taken` is, whatever its case: DuckDB tells names apart without."""
+    lower = {each.lower() for each in taken}
+    while name.lower() in lower:
+        name += "_"
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +185,10 @@ class TablePlan:
     @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    def free_name(self, name: str) -> str:
+        """`name`, or one like it that is none of the delivered columns."""
+        return free_name(name, self.column_names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,19 @@ from cdc.replicator.identity import Key, keys
 from cdc.stored import HeldRows
 
 VERSION = "__cdc_version"
-"""The last column of held rows as they are stored."""
+"""The last column of held rows as they are stored, or a free name like it: found by its place."""
 _PREFIX = "\x1f"
 """Of the groups they are stored by meanwhile, so that rows newly parked in the same group are told apart."""
 _REASON = "it waited for its group, and its columns are no longer those replicated"
+
+
+def plain(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Held rows without their versions."""
+    return rows.select(list(range(rows.num_columns - 1)))
+
+
+def versions_of(rows: pa.RecordBatch) -> pa.UInt64Array:
+    return rows.column(rows.num_columns - 1)
 
 
 class HeldByEarlierSchema:
@@ -53,13 +62,12 @@ class HeldByEarlierSchema:
 
     def _failed(self, held: HeldRows) -> Iterator[tuple[Key, FailedRow]]:
         (rows,) = pa.ipc.open_stream(held.payload)
+        versions, rows = versions_of(rows).to_pylist(), plain(rows)
         names = tuple(name for name in self._plan.key if name in rows.schema.names)
-        versions = rows.column(VERSION).to_pylist()
-        plain = rows.drop_columns([VERSION])
         for index, key in enumerate(keys(rows, names)):
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, plain.schema) as writer:
-                writer.write_batch(plain.slice(index, 1))
+            with pa.ipc.new_stream(sink, rows.schema) as writer:
+                writer.write_batch(rows.slice(index, 1))
             known_by = tuple(text or "" for text in key)
             payload = sink.getvalue().to_pybytes()
             if None in key:  # nothing tells it from others: it is never met

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
-from cdc.replicator.earlier_schema_holds import VERSION, HeldByEarlierSchema
+from cdc.replicator.earlier_schema_holds import VERSION, HeldByEarlierSchema, plain, versions_of
 from cdc.replicator.hold_decision import GROUP_NUMBER, Early, GroupRule, HoldDecision, Waiting
 from cdc.replicator.identity import Key, keys
 from cdc.stored import Held, HeldRows, Holding
@@ -36,7 +36,7 @@ MAX_REMEMBERED = 100_000
 class _Group:
     since: float
     pieces: list[pa.RecordBatch] = field(default_factory=list)
-    """The plan's columns and `VERSION`, in the order they came."""
+    """The plan's columns and last the versions, in the order they came."""
     keys: set[Key] = field(default_factory=set)
     stored: bool = False
 
@@ -198,19 +198,30 @@ class GroupHold:
             return []
         indices = [index for name in names for index in waiting.get(name, ())]
         numbers = [number for number, name in enumerate(names) for _ in waiting.get(name, ())]
-        parts = [_numbered(batch.rows.take(pa.array(indices, pa.int64())), pa.array(numbers, pa.int32()))]
+        taken = batch.rows.take(pa.array(indices, pa.int64()))
+        parts = [self._numbered(taken, pa.array(numbers, pa.int32()))]
         for number, name in enumerate(names):
             if (group := self._groups.get(name)) is not None:
                 parts += [
-                    _numbered(piece.drop_columns([VERSION]), pa.array([number] * len(piece), pa.int32()))
+                    self._numbered(plain(piece), pa.array([number] * len(piece), pa.int32()))
                     for piece in group.pieces
                 ]
         complete = self._rule.complete(pa.concat_tables(parts).unify_dictionaries())
         return [name for number, name in enumerate(names) if number in complete]
 
+    def _taken(self, batch: Batch, indices: Sequence[int]) -> pa.RecordBatch:
+        """Rows of the batch with their versions, copied: nothing else of it is kept in memory."""
+        chosen = pa.array(indices, pa.int64())
+        name = self._plan.free_name(VERSION)
+        return batch.rows.take(chosen).append_column(name, batch.versions.take(chosen))
+
+    def _numbered(self, rows: pa.RecordBatch, numbers: pa.Array) -> pa.Table:
+        name = self._plan.free_name(GROUP_NUMBER)
+        return pa.Table.from_batches([rows.append_column(name, numbers)])
+
     def _park(self, name: str, batch: Batch, indices: Sequence[int], turn: _Turn) -> None:
         group = self._groups.setdefault(name, _Group(self._clock.wall()))
-        piece = _taken(batch, indices)
+        piece = self._taken(batch, indices)
         self._add(name, group, piece)
         turn.fresh[name] = piece
 
@@ -338,8 +349,8 @@ class GroupHold:
         (rows,) = pa.Table.from_batches(pieces).combine_chunks().to_batches()
         return Batch(
             plan=self._plan,
-            rows=rows.drop_columns([VERSION]),
-            versions=rows.column(VERSION),
+            rows=plain(rows),
+            versions=versions_of(rows),
             mark=None,
             position=None,
             seen_at=self._clock.monotonic(),
@@ -380,13 +391,3 @@ class _Turn:
 
     def holding(self) -> Holding:
         return Holding(tuple(self.parked), tuple(self.released), tuple(self.delivered), tuple(self.forgotten))
-
-
-def _taken(batch: Batch, indices: Sequence[int]) -> pa.RecordBatch:
-    """Rows of the batch with their versions, copied: nothing else of it is kept in memory."""
-    chosen = pa.array(indices, pa.int64())
-    return batch.rows.take(chosen).append_column(VERSION, batch.versions.take(chosen))
-
-
-def _numbered(rows: pa.RecordBatch, numbers: pa.Array) -> pa.Table:
-    return pa.Table.from_batches([rows.append_column(GROUP_NUMBER, numbers)])

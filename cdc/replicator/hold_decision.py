@@ -12,14 +12,15 @@ from cdc.change import Batch, Completion, FailedRow, TablePlan
 from cdc.stored import Holding
 
 GROUP_NUMBER = "__cdc_group"
-"""The column that tells the groups of one evaluation apart, numbered from 0."""
+"""The column that tells the groups of one evaluation apart, numbered from 0; `TablePlan.free_name` of it."""
 
 
 class GroupRule(Protocol):
     """Evaluates a table's completion condition."""
 
     def complete(self, rows: pa.Table) -> set[int]:
-        """The numbers of the groups that are complete. `rows`: the plan's columns, and `GROUP_NUMBER`.
+        """The numbers of the groups that are complete. `rows`: the plan's columns, and last
+        `GROUP_NUMBER`.
 
         Raises:
             CdcError: the condition cannot be evaluated.

@@ -21,9 +21,11 @@ def qualified(database: str, table: TableId) -> str:
 
 
 def definition(column: Column) -> str:
-    """The `column` as CREATE TABLE has it: a filter is then evaluated over it as over the source's own."""
+    """The `column` as CREATE TABLE has it: what is generated of it, or a filter, is evaluated over it as
+    over the source's own."""
     collation = f" COLLATE {identifier(column.collation)}" if column.collation else ""
-    return f"{identifier(column.name)} {column.type}{collation}"
+    generated = f" GENERATED ALWAYS AS ({column.generated})" if column.generated is not None else ""
+    return f"{identifier(column.name)} {column.type}{collation}{generated}"
 
 
 def by_bytes(column: Column) -> str:

@@ -11,7 +11,6 @@ import pytest
 from cdc.change import Column, Completion, TableId, TablePlan
 from cdc.errors import ConfigError, SourceError
 from cdc.source import CompletionRule, check_completion
-from cdc.source.table.completion import GROUP_NUMBER
 
 COLUMNS = {
     "id": "UUID",
@@ -60,7 +59,7 @@ def rows() -> pa.Table:
                 "INSERT INTO fills VALUES (uuid(), ?, ?, ?, 3, TIMESTAMPTZ '2026-01-01 00:00:00+00', ?)",
                 [n, status, quantity, n],
             )
-        return connection.sql(f"SELECT * EXCLUDE n, n AS {GROUP_NUMBER} FROM fills").to_arrow_table()
+        return connection.sql("SELECT * EXCLUDE n, n AS __cdc_group_ FROM fills").to_arrow_table()
 
 
 @pytest.mark.parametrize(

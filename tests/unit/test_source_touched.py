@@ -250,3 +250,20 @@ def test_across_checkpoints_it_is_said_whether_commits_may_be_missing(
     assert found.position.iteration > before.iteration
     assert found.missing is missing
     follower.close()
+
+
+@pytest.mark.parametrize("leaves", [1, 3, 64])
+def test_updates_are_taken_in_whatever_number_of_leaves_a_statement_has(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, leaves: int
+) -> None:
+    monkeypatch.setattr(touched_module, "_LEAVES", leaves)
+    monkeypatch.setattr(touched_module, "_LEAVES_OF_SEVERAL", leaves)
+    monkeypatch.setattr(touched_module, "_JOINED", 0)
+    followed = opened(
+        "UPDATE t SET id = id + 20, s = NULLIF(s || id, 'x4') WHERE id IN (2, 4)",
+        "UPDATE t SET s = 'a' WHERE id = 24",
+        "UPDATE t SET s = NULL, id = 50 WHERE id = 24",
+    )
+    both, one, last = ([f for c in followed.rounds[a:b] for f in c] for a, b in ((0, 4), (4, 6), (6, 10)))
+    assert followed.apply(both) == ({(22, "x2"), (24, None)}, {(2, "x"), (4, "x")})
+    assert followed.apply([*one, *last]) == ({(50, None)}, {(24, None)})

@@ -10,7 +10,8 @@ from cdc.change import Column, TableId, TableSchema
 from cdc.source.file.collations import collations_of
 
 _COLUMNS = """
-SELECT columns.schema_name, columns.table_name, column_name, columns.data_type, is_nullable
+SELECT columns.schema_name, columns.table_name, column_name, columns.data_type, is_nullable,
+    CASE WHEN is_generated THEN generation_expression END
 FROM duckdb_columns() AS columns
 JOIN duckdb_tables() AS tables USING (database_oid, schema_oid, table_oid)
 WHERE columns.database_name = $1 AND NOT columns.internal AND NOT tables.temporary
@@ -45,8 +46,8 @@ def read_tables(connection: duckdb.DuckDBPyConnection, database: str) -> tuple[T
         TableSchema(
             table=TableId(*names),
             columns=tuple(
-                Column(column, kind, nullable, collated.get(TableId(*names), {}).get(column, ""))
-                for _, _, column, kind, nullable in columns
+                Column(column, kind, nullable, collated.get(TableId(*names), {}).get(column, ""), generated)
+                for _, _, column, kind, nullable, generated in columns
             ),
             primary_key=keys.get(TableId(*names), ()),
         )

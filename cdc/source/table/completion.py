@@ -9,8 +9,6 @@ from cdc.change import Completion, TablePlan
 from cdc.errors import ConfigError, SourceError
 from cdc.source.quote import identifier
 
-GROUP_NUMBER = "__cdc_group"
-"""The column that tells the groups of one evaluation apart, numbered from 0."""
 _REMEDY = (
     "Write a condition over the rows of a group, of columns that are replicated: "
     "bool_or(status IN ('FILLED', 'CANCELLED')), or sum(quantity) >= max(order_quantity)"
@@ -31,12 +29,12 @@ class CompletionRule:
     def complete(self, rows: pa.Table) -> set[int]:
         """The numbers of the groups among `rows` for which the condition is true; unknown is not true.
 
-        `rows` are the plan's columns, and `GROUP_NUMBER`.
+        `rows` are the plan's columns, and last the number of each row's group, under a name of its own.
 
         Raises:
             SourceError: the condition cannot be evaluated over these rows.
         """
-        number = identifier(GROUP_NUMBER)
+        number = identifier(rows.column_names[-1])
         sql = f"SELECT {number} FROM cdc_rows GROUP BY {number} HAVING ({self._rule.condition}\n)"
         self._connection.register("cdc_rows", rows)
         try:

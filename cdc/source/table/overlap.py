@@ -16,17 +16,14 @@ from cdc.change import Column, TablePlan
 from cdc.duckdb_types import Hashed, meaning_of
 from cdc.errors import SourceError
 from cdc.source.quote import by_bytes, identifier
+from cdc.source.table.own_columns import OwnColumns
 
-HASH = "__cdc_hash"
-READ_AT = "__cdc_read_at"
-"""The position a row was read at, as a UInt64."""
 MAX_BYTES = 256 << 20
 """What the window may hold: 6 million rows with a UUID as key and a timestamp."""
 _SLACK_ROWS = 10_000
 """Rows that may have left the window before it is worth sweeping them out."""
 _TABLE = "cdc_window"
 _ADDED = "cdc_window_added"
-_NUMBER = "__cdc_number"
 
 
 def hash_of(plan: TablePlan) -> str:
@@ -56,6 +53,7 @@ class Window:
 
     def __init__(self, plan: TablePlan, max_bytes: int = MAX_BYTES) -> None:
         self._plan = plan
+        self._own = OwnColumns.of(plan)
         self._max_bytes = max_bytes
         self._rows: pa.Table | None = None
         self._added: list[pa.RecordBatch] = []
@@ -67,10 +65,12 @@ class Window:
         return int(sum(part.num_rows for part in parts))
 
     def columns(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """What of `rows`, which have the column `HASH`, the window needs; rows without a hash are outside."""
-        names = dict.fromkeys((self._plan.watermark.name, *self._plan.key, READ_AT, HASH))
+        """What of `rows`, which have a hash, the window needs; rows whose hash is NULL are outside."""
+        own = self._own
+        names = dict.fromkeys((self._plan.watermark.name, *self._plan.key, own.read_at, own.hash))
         kept = rows.select(list(names))
-        return kept.filter(kept.column(HASH).is_valid()) if kept.column(HASH).null_count else kept
+        hashes = kept.column(own.hash)
+        return kept.filter(hashes.is_valid()) if hashes.null_count else kept
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Note `rows`, as `columns` gave them, as sent.
@@ -109,28 +109,31 @@ class Window:
         self._swept = len(self)
 
     def unsent(self, rows: str, connection: duckdb.DuckDBPyConnection) -> str:
-        """The SQL that leaves out what was sent of `rows`, a SELECT with the column `HASH`."""
+        """The SQL that leaves out what was sent of `rows`, a SELECT that has a hash."""
         if not len(self):
             return rows
         self._settle(connection)
         connection.register(_TABLE, self._rows)
-        return f"SELECT * FROM ({rows}) AS found ANTI JOIN temp.{_TABLE} AS sent ON {self._same(HASH)}"
+        return (
+            f"SELECT * FROM ({rows}) AS found ANTI JOIN temp.{_TABLE} AS sent ON {self._same(self._own.hash)}"
+        )
 
     def _settle(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let the states added since the last time take the place of earlier ones under the same keys."""
         if not self._added:
             return
         numbers = pa.array(range(sum(batch.num_rows for batch in self._added)), pa.int64())
-        added = pa.Table.from_batches(self._added).append_column(_NUMBER, numbers)
+        own = self._own
+        added = pa.Table.from_batches(self._added).append_column(own.number, numbers)
         self._added, self._added_bytes = [], 0
         connection.register(_ADDED, added)
         keys = ", ".join(map(identifier, self._plan.key))
-        newest = f"row_number() OVER (PARTITION BY {keys} ORDER BY {READ_AT} DESC, {_NUMBER} DESC) = 1"
+        newest = f"row_number() OVER (PARTITION BY {keys} ORDER BY {own.read_at} DESC, {own.number} DESC) = 1"
         rows = f"FROM {_ADDED}"
         if self._rows is not None:
-            known = f"SELECT *, -1 AS {_NUMBER} FROM {_TABLE} AS found"
+            known = f"SELECT *, -1 AS {own.number} FROM {_TABLE} AS found"
             rows = f"{known} SEMI JOIN {_ADDED} AS sent ON {self._same()} UNION ALL BY NAME {rows}"
-        rows = f"SELECT * EXCLUDE ({_NUMBER}) FROM ({rows}) QUALIFY {newest}"
+        rows = f"SELECT * EXCLUDE ({own.number}) FROM ({rows}) QUALIFY {newest}"
         if self._rows is not None:
             others = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
             rows = f"{others} UNION ALL BY NAME {rows}"

@@ -17,9 +17,9 @@ from cdc.clock import Clock
 from cdc.source.file.session import FATAL
 from cdc.source.table.digests import Digests, RangeDigests, Span, fingerprint_of, read_digests
 from cdc.source.table.snapshot_reader import SnapshotReader
+from cdc.source.tail.leaves import RowIds
 from cdc.source.tail.row_groups import Logged, RowGroups
 from cdc.source.tail.tail import Tail
-from cdc.source.tail.touched import RowIds
 
 ROWS = 122_880
 """Row ids of suspects taken at a time: a row group, some 50 ms to look at."""

@@ -26,7 +26,8 @@ from cdc.source.table.altered import check_columns, explained
 from cdc.source.table.batching import rebatch
 from cdc.source.table.marking import Marking
 from cdc.source.table.ordering import Undecided, in_order
-from cdc.source.table.overlap import HASH, READ_AT, Window, hash_of
+from cdc.source.table.overlap import Window, hash_of
+from cdc.source.table.own_columns import OwnColumns
 from cdc.source.table.ranges import Range, Selection, columns, cut, order
 from cdc.source.table.versions import check_version_column, row_versions
 from cdc.source.table.view import ReadState, RoundRows, View
@@ -38,8 +39,6 @@ _MOST_PIECES = 4
 """Pieces read at once and sorted in memory. More are no faster: 20 take 80 MB more for the same 5 million
 rows a second."""
 _UNDECIDED_ROUNDS = 100
-_MOVES = "__cdc_moves"
-_VERSION = "__cdc_version"
 _DELETED = "CAST(0 AS UBIGINT)"
 """Stands for the hash of a deleted row, so that the same row, inserted again, is not taken for sent."""
 
@@ -67,6 +66,7 @@ class SnapshotReader:
     ) -> None:
         check_version_column(plan)
         self._plan = plan
+        self._own = OwnColumns.of(plan)
         self._snapshots = snapshots
         self._clock = clock
         self._marking = Marking(plan, max_skew_seconds)
@@ -74,8 +74,7 @@ class SnapshotReader:
         self._session = session
         self._connect()
         self._window = Window(plan)
-        self._version = READ_AT if plan.version is None else _VERSION
-        self._selected = f"{columns(plan)}, {hash_of(plan)} AS {HASH}"
+        self._selected = f"{columns(plan)}, {hash_of(plan)} AS {self._own.hash}"
         self._undecided = 0
         """Rounds that DuckDB is to put in order, after one that could not be without it."""
         self._unacknowledged: dict[int, tuple[Batch, pa.RecordBatch]] = {}
@@ -295,8 +294,9 @@ class SnapshotReader:
 
     def _rows(self, view: View, moves: str, hashed: str, where: str) -> str:
         """The SELECT of delivered columns, of whether a row moves the mark, and of its hash."""
+        own = self._own
         return (
-            f"SELECT {columns(self._plan)}, coalesce({moves}, FALSE) AS {_MOVES}, {hashed} AS {HASH} "
+            f"SELECT {columns(self._plan)}, coalesce({moves}, FALSE) AS {own.moves}, {hashed} AS {own.hash} "
             f"FROM {view.relation(self._plan.table)} WHERE {where}"
         )
 
@@ -319,7 +319,7 @@ class SnapshotReader:
         except Undecided:
             self._undecided = _UNDECIDED_ROUNDS
             return None
-        return [rows.append_column(_MOVES, pa.array(moves & moving))]
+        return [rows.append_column(self._own.moves, pa.array(moves & moving))]
 
     def _batches(
         self,
@@ -369,22 +369,22 @@ class SnapshotReader:
     def _versioned(self, rows: pa.RecordBatch, position: Position) -> pa.RecordBatch:
         """`rows` with their versions: a batch may hold rows that were read at several positions."""
         read_at = pa.array(np.full(rows.num_rows, position.as_version(), dtype=np.uint64))
-        rows = rows.append_column(READ_AT, read_at)
-        if self._version is READ_AT:
+        rows = rows.append_column(self._own.read_at, read_at)
+        if self._plan.version is None:
             return rows
-        return rows.append_column(_VERSION, row_versions(rows, self._plan, position))
+        return rows.append_column(self._own.version, row_versions(rows, self._plan, position))
 
     def _batch(
         self, rows: pa.RecordBatch, position: Position, standing: ReadState, *, removed: bool
     ) -> tuple[Batch, ReadState]:
         delivered = rows.select(list(self._plan.column_names))
-        moving = np.flatnonzero(rows.column(_MOVES).to_numpy(zero_copy_only=False))
+        moving = np.flatnonzero(rows.column(self._own.moves).to_numpy(zero_copy_only=False))
         last = delivered.slice(int(moving[-1]), 1) if len(moving) else None
         mark = None if last is None else self._marking.place(last, self._connection)
         batch = Batch(
             plan=self._plan,
             rows=delivered,
-            versions=rows.column(self._version),
+            versions=rows.column(self._own.read_at if self._plan.version is None else self._own.version),
             mark=mark,
             position=self.resume_from or position,
             seen_at=standing.seen_at,

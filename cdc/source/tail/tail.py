@@ -26,8 +26,9 @@ from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
+from cdc.source.tail.leaves import RowIds
 from cdc.source.tail.row_groups import Logged, RowGroups, read_groups
-from cdc.source.tail.touched import Changes, RowIds, TouchedRows
+from cdc.source.tail.touched import Changes, TouchedRows
 from cdc.source.tail.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
@@ -170,10 +171,10 @@ class Tail:
         session: Session,
         passing: PassingLogs | None = None,
     ) -> None:
-        """`columns` are all the table's stored columns, in order.
+        """`columns` are all the table's columns, in order.
 
         Raises:
-            Lost: a column's type cannot be spelled for the twin, or its name hides the row ids.
+            Lost: a column cannot be spelled for the twin, or its name hides the row ids.
         """
         hiding = next((column.name for column in columns if column.name.lower() == _ROW_ID), None)
         if hiding is not None:

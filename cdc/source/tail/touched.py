@@ -19,11 +19,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Column
+from cdc.change import Column, free_name
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.quote import by_bytes, definition, identifier
 from cdc.source.tail.checkpoint_base import CheckpointBase
+from cdc.source.tail.leaves import RowIds, each_once, present, together, value
 from cdc.source.tail.row_groups import Logged
 from cdc.source.tail.twin import Decoded, LeafPath, Twin
 
@@ -32,19 +33,19 @@ _LITERALS = 2_000
 _MOST_KEPT_BYTES = 128 << 20
 """Insert frames kept since the checkpoint. The oldest ones go first: only an update of their rows misses
 them, so that a table without updates is followed through a log of any size."""
+_LEAVES = 64
+"""Of updates, in one statement: 1,000 take 0.1 s so, 0.7 s two by two, and a minute at once."""
+_LEAVES_OF_SEVERAL = 8
+"""Where several UPDATEs wrote them, so that they are aggregated."""
+_JOINED = 16
+"""Leaves that are joined by their row ids; more of them by their places, for which no order is sought."""
 _FRAME_BYTES = 100
 """What a kept frame takes besides its bytes."""
-
-_ROW_ID = "__cdc_row_id"
-_ROUND = "__cdc_round"
-"""Of touched_rows, besides the stored columns: the round that a row was touched in last."""
-
-RowIds = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a round did, as relations of the table's stored columns; None where nothing of the kind.
+    """What a round did, as relations of the table's columns; None where nothing of the kind.
 
     They last until the next round, and while the twin is attached.
     """
@@ -72,11 +73,19 @@ class TouchedRows:
         self._connection = connection
         self._twin = twin
         self._older = Twin(connection, columns)
-        self._names = [identifier(column.name) for column in columns]
-        self._all = ", ".join(self._names)
+        stored = [column for column in columns if column.generated is None]
+        self._names = [identifier(column.name) for column in stored]
+        """Of the stored columns, as the log numbers them."""
+        self._stored = ", ".join(self._names)
+        self._all = ", ".join(identifier(column.name) for column in columns)
         self._key = [by_bytes(column) for column in columns if column.name in key]
-        self._key_columns = {n for n, column in enumerate(columns) if column.name in key}
-        self._stored = ", ".join(map(definition, columns))
+        self._key_columns = {n for n, column in enumerate(stored) if column.name in key}
+        if any(column.generated is not None and column.name in key for column in columns):
+            self._key_columns.update(range(len(stored)))  # whichever of them it is made of
+        names = [column.name for column in columns]
+        self._row_id, self._in_round = (free_name(f"__cdc_{name}", names) for name in ("row_id", "round"))
+        """Of touched_rows, besides the table's columns; and the round that a row was touched in last."""
+        self._definition = ", ".join(map(definition, columns))
         self.begin(base)
 
     def begin(self, base: CheckpointBase) -> None:
@@ -91,7 +100,8 @@ class TouchedRows:
         self._round = 0
         self.inserted_rows = self.deleted_rows = 0
         self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE touched_rows ({_ROW_ID} BIGINT, {_ROUND} BIGINT, {self._stored})"
+            f"CREATE OR REPLACE TEMP TABLE touched_rows"
+            f" ({self._row_id} BIGINT, {self._in_round} BIGINT, {self._definition})"
         )
 
     def close(self) -> None:
@@ -142,7 +152,7 @@ class TouchedRows:
             among_touched = self._among("touched", touched)
             run(f"CREATE OR REPLACE TEMP TABLE removed AS FROM touched_rows WHERE {among_touched}")
         if paths:
-            self._update(decoded, paths, ids, leaves)
+            self._update(paths, ids, leaves)
         if decoded.deletes:
             among_gone = self._among("gone", gone)
             into = "INSERT INTO removed" if rekeyed else "CREATE OR REPLACE TEMP TABLE removed AS"
@@ -163,7 +173,7 @@ class TouchedRows:
     def _changed(self, decoded: Decoded, touched: RowIds, first_new: int) -> str:
         """The SELECT of the rows inserted or updated by this round: the same text for rounds alike, where
         nothing is deleted, so that DuckDB is asked once what it means."""
-        this_round = f"FROM touched_rows WHERE {_ROUND} = getvariable('cdc_round')"
+        this_round = f"FROM touched_rows WHERE {self._in_round} = getvariable('cdc_round')"
         changed = f"SELECT {self._all} {this_round}"
         if not decoded.inserts:
             return changed
@@ -172,7 +182,8 @@ class TouchedRows:
             return changed
         if decoded.deletes:  # then some of them are not in touched_rows any more
             return f"{changed} WHERE NOT ({self._among('touched', touched, f'{first_new} + rowid')})"
-        return f"{changed} WHERE getvariable('cdc_first_new') + rowid NOT IN (SELECT {_ROW_ID} {this_round})"
+        updated = f"SELECT {self._row_id} {this_round}"
+        return f"{changed} WHERE getvariable('cdc_first_new') + rowid NOT IN ({updated})"
 
     def _end(self) -> int:
         """A row id past every row inserted so far, or past all if none was."""
@@ -208,16 +219,21 @@ class TouchedRows:
         last number."""
         tables = [self._twin.leaf(path) for path in paths]
         tables += [self._twin.deletes] if decoded.deletes else []
-        numbers = range(len(tables)) if paths else [0]
-        sql = " UNION ALL ".join(
-            f"SELECT row_id, {number} AS leaf FROM {table}"
-            for number, table in zip(numbers, tables, strict=True)
-        )
-        found = self._connection.execute(sql).fetchnumpy()
-        return np.asarray(found["row_id"], dtype=np.int64), np.asarray(found["leaf"], dtype=np.int64)
+        found: list[tuple[RowIds, RowIds]] = []
+        for first in range(0, len(tables), _LEAVES):
+            each = enumerate(tables[first : first + _LEAVES], first)
+            sql = " UNION ALL ".join(
+                f"SELECT row_id, {number} AS leaf FROM {table}" for number, table in each
+            )
+            rows = self._connection.execute(sql).fetchnumpy()
+            found.append((_integers(rows["row_id"]), _integers(rows["leaf"])))
+        ids, leaves = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return ids, leaves
 
-    def _among(self, table: str, row_ids: RowIds, row_id: str = _ROW_ID) -> str:
-        """The condition that `row_id` is one of the sorted `row_ids`; many of them go into a `table`."""
+    def _among(self, table: str, row_ids: RowIds, row_id: str | None = None) -> str:
+        """The condition that `row_id`, or else that of touched_rows, is one of the sorted `row_ids`; many of
+        them go into a `table`."""
+        row_id = row_id or self._row_id
         if len(row_ids) and row_ids[-1] - row_ids[0] == len(row_ids) - 1:
             return f"{row_id} BETWEEN {row_ids[0]} AND {row_ids[-1]}"
         if len(row_ids) <= _LITERALS:
@@ -251,7 +267,10 @@ class TouchedRows:
 
     def _take(self, rows: str, parameters: Sequence[list[int]] = ()) -> int:
         """Take in `rows`, which have a row id and then the stored columns; answers how many."""
-        sql = f"INSERT INTO touched_rows SELECT {_ROW_ID}, {self._round}, {self._all} FROM ({rows})"
+        sql = (
+            f"INSERT INTO touched_rows ({self._row_id}, {self._in_round}, {self._stored})"
+            f" SELECT {self._row_id}, {self._round}, {self._stored} FROM ({rows})"
+        )
         [(taken,)] = self._connection.execute(sql, parameters).fetchall()
         return int(taken)
 
@@ -263,8 +282,9 @@ class TouchedRows:
         else:
             self._connection.register("cdc_wanted", pa.table({"place": places, "row_id": row_ids}))
             wanted = "FROM cdc_wanted"
+        columns = ", ".join(f"found.{name}" for name in self._names)
         taken = self._take(
-            f"SELECT wanted.row_id AS {_ROW_ID}, found.* FROM {table} found"
+            f"SELECT wanted.row_id AS {self._row_id}, {columns} FROM {table} found"
             f" JOIN ({wanted}) wanted ON found.rowid = wanted.place",
             parameters,
         )
@@ -276,7 +296,7 @@ class TouchedRows:
         among = self._among("missing", row_ids, "rowid")
         try:
             taken = self._take(
-                f"SELECT rowid AS {_ROW_ID}, {self._all} FROM {self.base.relation} WHERE {among}"
+                f"SELECT rowid AS {self._row_id}, {self._stored} FROM {self.base.relation} WHERE {among}"
             )
         except duckdb.Error:
             self.base.verify()  # DuckDB reports a checkpoint during its reads in many ways
@@ -299,61 +319,63 @@ class TouchedRows:
         with self._older.attached(inserts):
             return self._take_at(self._older.inserts, row_ids - distances[of_number], row_ids)
 
-    def _update(self, decoded: Decoded, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:
+    def _update(self, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:
         """Give the touched rows the last value and the last null flag that the round has for each leaf.
 
         A row set to NULL has some value all the same; one that has no flag stays NULL or not, as it was.
+        A statement over very many leaves takes DuckDB minutes, over some of them a few milliseconds; those of
+        one value stay together, and what they lie in comes first, as in the order of paths.
         """
+        alike = each_once(row_ids, leaves, len(paths))
+        for some in together(paths, _LEAVES if alike else _LEAVES_OF_SEVERAL):
+            if alike:
+                self._update_once(some, int(np.count_nonzero(leaves == 0)))
+            else:
+                self._update_last(some)
+
+    def _update_once(self, paths: Sequence[LeafPath], rows: int) -> None:
+        """All leaves have the same `rows`, and each of them once."""
+        fields = (f"leaf_{n}.{value(path)} AS value_{n}, TRUE AS has_{n}" for n, path in enumerate(paths))
+        joined = " JOIN ".join(
+            f"{self._twin.leaf(path)} leaf_{n}" + (f" ON leaf_{n}.row_id = leaf_0.row_id" if n else "")
+            for n, path in enumerate(paths)
+        )
+        if len(paths) > _JOINED:
+            # One UPDATE wrote them, so they are in one order; where they are not, too few rows are found.
+            tables = [f"{self._twin.leaf(path)} leaf_{n}" for n, path in enumerate(paths)]
+            ids = ", ".join(f"leaf_{n}.row_id" for n in range(len(paths)))
+            joined = f"{' POSITIONAL JOIN '.join(tables)} WHERE least({ids}) = greatest({ids})"
+        found = self._set(paths, f"SELECT leaf_0.row_id, {', '.join(fields)} FROM {joined}")
+        if found != rows:
+            self._update_last(paths)
+
+    def _update_last(self, paths: Sequence[LeafPath]) -> None:
+        each = " UNION ALL BY NAME ".join(
+            f"SELECT row_id, rowid AS place, {value(path)} AS value_{n}, TRUE AS has_{n}"
+            f" FROM {self._twin.leaf(path)}"
+            for n, path in enumerate(paths)
+        )
+        last = ", ".join(
+            f"last(value_{n} ORDER BY place) FILTER (WHERE has_{n}) AS value_{n},"
+            f" coalesce(bool_or(has_{n}), FALSE) AS has_{n}"
+            for n in range(len(paths))
+        )
+        self._set(paths, f"SELECT row_id, {last} FROM ({each}) GROUP BY row_id")
+
+    def _set(self, paths: Sequence[LeafPath], new: str) -> int:
+        """Set what is at `paths`, of which `new` selects `value_N` and `has_N`; answers how many rows."""
         number = {path: n for n, path in enumerate(paths)}
-        values = ["value IS NULL" if path[-1] == 0 and len(path) > 1 else "value" for path in paths]
-        if _each_once(row_ids, leaves, len(paths)):
-            fields = (f"leaf_{n}.{value} AS value_{n}, TRUE AS has_{n}" for n, value in enumerate(values))
-            joined = " JOIN ".join(
-                f"{self._twin.leaf(path)} leaf_{n}" + (f" ON leaf_{n}.row_id = leaf_0.row_id" if n else "")
-                for path, n in number.items()
-            )
-            new = f"SELECT leaf_0.row_id, {', '.join(fields)} FROM {joined}"
-        else:
-            each = " UNION ALL BY NAME ".join(
-                f"SELECT row_id, rowid AS place, {value} AS value_{n}, TRUE AS has_{n}"
-                f" FROM {self._twin.leaf(path)}"
-                for (path, n), value in zip(number.items(), values, strict=True)
-            )
-            last = ", ".join(
-                f"last(value_{n} ORDER BY place) FILTER (WHERE has_{n}) AS value_{n},"
-                f" coalesce(bool_or(has_{n}), FALSE) AS has_{n}"
-                for n in number.values()
-            )
-            new = f"SELECT row_id, {last} FROM ({each}) GROUP BY row_id"
         sets = ", ".join(
-            f"{name} = {_present((column,), f'touched_rows.{name}', kind, number)}"
-            for column, (name, kind) in enumerate(zip(self._names, self._twin.kinds, strict=True))
-            if column in decoded.columns
+            f"{name} = {present((column,), f'touched_rows.{name}', kind, number)}"
+            for column in sorted({path[0] for path in paths})
+            for name, kind in [(self._names[column], self._twin.kinds[column])]
         )
-        self._connection.execute(
-            f"UPDATE touched_rows SET {sets}, {_ROUND} = {self._round} FROM ({new}) new"
-            f" WHERE touched_rows.{_ROW_ID} = new.row_id"
-        )
+        [(found,)] = self._connection.execute(
+            f"UPDATE touched_rows SET {sets}, {self._in_round} = {self._round} FROM ({new}) new"
+            f" WHERE touched_rows.{self._row_id} = new.row_id"
+        ).fetchall()
+        return int(found)
 
 
-def _each_once(row_ids: RowIds, leaves: RowIds, count: int) -> bool:
-    """Whether all leaves have the same rows, and each of them once: as one UPDATE leaves them."""
-    first = np.sort(row_ids[leaves == 0])
-    return len(first) == len(np.unique(first)) and all(
-        np.array_equal(first, np.sort(row_ids[leaves == leaf])) for leaf in range(1, count)
-    )
-
-
-def _present(path: LeafPath, old: str, kind: Any, number: dict[LeafPath, int]) -> str:
-    """The SQL of what now stands at `path`, where `old` stood; `value_N` and `has_N` are of leaves."""
-    flag = number.get((*path, 0))
-    is_null = f"{old} IS NULL" if flag is None else f"coalesce(new.value_{flag}, {old} IS NULL)"
-    if kind.id == "struct":
-        members = ", ".join(
-            f"{identifier(name)} := {_present((*path, at), f'{old}.{identifier(name)}', member, number)}"
-            for at, (name, member) in enumerate(kind.children, 1)
-        )
-        return f"CASE WHEN {is_null} THEN NULL ELSE struct_pack({members}) END"
-    value = number.get(path)
-    present = old if value is None else f"CASE WHEN new.has_{value} THEN new.value_{value} ELSE {old} END"
-    return f"CASE WHEN {is_null} THEN NULL ELSE {present} END"
+def _integers(column: Any) -> RowIds:
+    return np.asarray(column, dtype=np.int64)

@@ -1,0 +1,27 @@
+"""What are the columns called that reading puts beside a table's own? As none of the table's is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from cdc.change import TablePlan
+
+
+@dataclass(frozen=True, slots=True)
+class OwnColumns:
+    """Names that need no quotes: a letter or an underscore first, and no other character after it."""
+
+    hash: str
+    """Of all delivered columns."""
+    read_at: str
+    """The position a row was read at, as a UInt64."""
+    moves: str
+    """Whether the row moves the mark."""
+    version: str
+    number: str
+    """Of a row, in the order in which rows were noted."""
+
+    @classmethod
+    def of(cls, plan: TablePlan) -> Self:
+        return cls(*(plan.free_name(f"__cdc_{name}") for name in cls.__slots__))
