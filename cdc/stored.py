@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cdc.change import FailedRow, Mark, Position, TableId
 
@@ -127,3 +128,6 @@ class Decision:
     holding: Holding = Holding()
     chunk: int | None = None
     """The number of the batch: the chunk of the spool that has it, if one has, is removed."""
+    delivered: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    """Keys that the target has taken, each with the newest version, where rows of the table are set aside:
+    those of these keys and no newer version are forgotten."""

@@ -20,7 +20,7 @@ from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, LeaseHeld, StateError
 
 if TYPE_CHECKING:
-    from cdc.state import Break
+    from cdc.state import Break, FailedRecord
 
 MOST_RANGES = 1000
 LIVE_WAIT_SECONDS = 10.0
@@ -127,7 +127,7 @@ class VerifyRun:
         from cdc.comparison import repair
 
         self._check_definition(plan)
-        known = self._breaks(plan)
+        known, failed = self._breaks(plan), self._failed(plan)
         result, comparer = self._verified(plan)
         document = document_of(result)
         if show:
@@ -151,7 +151,9 @@ class VerifyRun:
             "rejected": repaired.rejected,
         }
         document["after_repair"] = document_of(after)
-        self._mended(known if after.equal else ())
+        if after.equal:
+            self._mended(known)
+            self._forget_failed(failed)
         return document, after.equal
 
     def _verified(self, plan: TablePlan) -> tuple[Any, Any]:
@@ -175,7 +177,7 @@ class VerifyRun:
             )
             return result, comparer
 
-    def _failed(self, plan: TablePlan) -> Sequence[Any]:
+    def _failed(self, plan: TablePlan) -> Sequence[FailedRecord]:
         """The failed rows of the table; none where there is no store yet."""
         from cdc.state import open_store
         from cdc.state.store import FILE_NAME
@@ -216,6 +218,18 @@ class VerifyRun:
                     store.breaks(self.source.identity).mended(each)
         except StateError as error:
             print(f"cdc: the alert tail_broken stands: {error}", file=sys.stderr)
+
+    def _forget_failed(self, failed: Sequence[FailedRecord]) -> None:
+        """Source and target are equal, also where rows had been set aside before they were compared."""
+        from cdc.state import open_store
+
+        if not failed:
+            return
+        try:
+            with open_store(self._settings.state.directory, mode="write") as store:
+                store.discard([record.id for record in failed])
+        except StateError as error:
+            print(f"cdc: the failed rows stay listed: {error}", file=sys.stderr)
 
     def _check_definition(self, plan: TablePlan) -> None:
         from cdc.errors import TargetError

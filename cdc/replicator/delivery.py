@@ -6,10 +6,13 @@ rest is delivered, and the mark moves past both in one transaction. [F5, R1, R2]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cdc.change import Batch, Encoded, FailedRow
 from cdc.errors import Meaning, Relief, TargetError
 from cdc.failed_row import failed_row
 from cdc.replicator.hold_decision import HoldDecision
+from cdc.replicator.identity import keys
 from cdc.replicator.ports import Delivered, TargetTable
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.shared_context import SharedContext
@@ -92,7 +95,7 @@ class Delivery:
         delivered = len(batch) - len(failed)
         admitted = admitted or HoldDecision(batch)
         failed += admitted.failed
-        self._shared.marks.commit(
+        forgotten = self._shared.marks.commit(
             Decision(
                 table=batch.plan.table,
                 mark=batch.mark,
@@ -101,11 +104,12 @@ class Delivery:
                 position=batch.position,
                 schema_version=self._schema_version,
                 failed=failed,
+                delivered=self.taken(batch, failed),
                 holding=admitted.holding,
                 chunk=chunk,
             )
         )
-        self.failed_rows += len(failed)
+        self.failed_rows += len(failed) - forgotten
         if admitted.early is not None:
             self._shared.observer.delivered_early(batch.plan.table, admitted.early)
         if admitted.waiting is not None:
@@ -124,6 +128,20 @@ class Delivery:
                 send_seconds=acknowledged - started,
             )
         )
+
+    def taken(self, batch: Batch, failed: Sequence[FailedRow]) -> dict[tuple[str, ...], int]:
+        """The keys of `batch` that the target took, for `Decision.delivered`; nothing where no row is set
+        aside, which is nearly always, for it costs a text for each key."""
+        if not self.failed_rows:
+            return {}
+        refused = {(row.key, row.version) for row in failed}
+        found: dict[tuple[str, ...], int] = {}
+        names = keys(batch.rows, batch.plan.key)
+        for key, version in zip(names, batch.versions.to_pylist(), strict=True):
+            known = tuple(text or "" for text in key)
+            if (known, version) not in refused:
+                found[known] = max(version, found.get(known, 0))
+        return found
 
     def abandon(self) -> None:
         """End every wait: nothing more is to be delivered. Safe from any thread."""

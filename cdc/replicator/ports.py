@@ -177,8 +177,8 @@ class Marks(Protocol):
         """The rows that wait for their group to be complete."""
         ...
 
-    def commit(self, decision: Decision) -> None:
-        """Store `decision` in one durable transaction.
+    def commit(self, decision: Decision) -> int:
+        """Store `decision` in one durable transaction; answers how many failed rows it mended.
 
         Raises:
             StateError: it was not stored; nothing of it was.

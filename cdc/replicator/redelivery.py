@@ -28,7 +28,13 @@ class Redelivery:
         self._version = schema_version(plan)
         # A generation of its own: the server may remember these very rows from their first delivery.
         self._target = shared.target.open(plan, uuid.uuid4().int >> 65)
-        self._delivery = Delivery(self._target, shared, Pressure(shared.clock), schema_version=self._version)
+        self._delivery = Delivery(
+            self._target,
+            shared,
+            Pressure(shared.clock),
+            schema_version=self._version,
+            failed_rows=shared.marks.load(plan.table).failed_rows,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +54,9 @@ class Redelivery:
             StateError: the rows could not be set aside.
         """
         failed = self._delivery.place(replace(batch, mark=None))
-        if failed:
-            self._shared.marks.commit(Decision(batch.plan.table, None, 0, 0, None, self._version, failed))
+        taken = self._delivery.taken(batch, failed)
+        if failed or taken:
+            self._shared.marks.commit(
+                Decision(batch.plan.table, None, 0, 0, None, self._version, failed, delivered=taken)
+            )
         return len(failed)

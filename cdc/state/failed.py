@@ -59,6 +59,25 @@ class FailedRows:
         """Count one more attempt of rows that were tried again and failed."""
         connection.executemany(_AGAIN, [(reason, now, now, id_) for id_, reason in reasons.items()])
 
+    def superseded(
+        self,
+        connection: sqlite3.Connection,
+        source: str,
+        table: TableId,
+        delivered: Mapping[tuple[str, ...], int],
+    ) -> int:
+        """Forget rows whose key was delivered in their version or a newer one. Returns how many.
+
+        A row without a whole key stays: its key names other rows too.
+        """
+        if not delivered:
+            return 0
+        known = connection.execute(_VERSIONS, (source, table.schema, table.name)).fetchall()
+        gone = [
+            id_ for id_, key, version in known if delivered.get(tuple(json.loads(key)), -1) >= int(version)
+        ]
+        return self.remove(connection, gone)
+
     def remove(self, connection: sqlite3.Connection, ids: Iterable[int]) -> int:
         """Forget rows: they were delivered, or a person discarded them. Returns how many."""
         return connection.executemany("DELETE FROM failed_rows WHERE id = ?", [(i,) for i in ids]).rowcount
@@ -152,6 +171,10 @@ _ADD = """
         payload = iif(excluded.version >= version, excluded.payload, payload),
         deleted = iif(excluded.version >= version, excluded.deleted, deleted),
         version = max(excluded.version, version)
+"""
+_VERSIONS = """
+    SELECT id, key, version FROM failed_rows
+    WHERE source = ? AND schema_name = ? AND table_name = ? AND content = x''
 """
 _SALVAGE = """
     SELECT source, schema_name, table_name, key, content, watermark, reason, attempts,

@@ -98,8 +98,8 @@ class BoundMarks:
             digests=digests,
         )
 
-    def commit(self, decision: Decision) -> None:
-        """Store all of `decision` in one durable transaction.
+    def commit(self, decision: Decision) -> int:
+        """Store all of `decision` in one durable transaction; answers how many failed rows it mended.
 
         Raises:
             StateError: it was not stored; nothing of it was. The meaning is retry where loading the table
@@ -132,11 +132,13 @@ class BoundMarks:
             )
             if decision.failed:
                 self._failed.add(connection, self._lease.source, table, decision.failed, now)
+            forgotten = self._failed.superseded(connection, self._lease.source, table, decision.delivered)
             held.store(connection, self._lease.source, table, decision.holding, now)
             if decision.chunk is not None and table in self._spooling:
                 spool.remove(connection, self._lease.source, table, decision.chunk)
             if decision.chunk is not None:  # within the transaction's lock: `append` looks at it there
                 self._chunks[table] = decision.chunk
+        return forgotten
 
     def remember(self, table: TableId, digests: bytes) -> None:
         """Store what the table's reader knows the target to hold, in place of what it knew before.

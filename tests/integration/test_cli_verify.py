@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from cdc.app.wiring import plans_of
 from cdc.config import load
 from cdc.errors import ConfigError, ExitCode, LeaseHeld, TargetError
+from cdc.failed_row import failed_row
 from cdc.source import open_source
-from cdc.state import Lease
+from cdc.state import Lease, open_store
+from cdc.stored import Decision
+from cdc.watermark import bind
 from tests.support.commands import Commands, commands
 from tests.support.duckdb_values import VALUES
 from tests.support.places import Place
+from tests.support.sources import LIMITS
 from tests.support.writers import Writer
 
 TABLES = '[defaults]\nwatermark = "seq"\n'
@@ -120,6 +125,23 @@ def test_a_repair_is_refused_while_a_replicator_runs_unless_forced(cdc: Commands
         assert cdc("verify", "--repair", "--force", "--wait", "0").exit_code == OK
     assert cdc.place.rows("trades") == ROWS
     assert LeaseHeld.exit_code is ExitCode.HELD
+
+
+def test_rows_that_a_repair_brought_are_no_failed_rows_any_more(cdc: Commands, tmp_path: Path) -> None:
+    """[issue 12]"""
+    cdc("schema", "apply", "--yes")
+    with open_source(tmp_path / "t.duckdb") as source:
+        identity = source.identity
+        (plan,) = plans_of(load(cdc.config, {}), source).plans
+        row = next(iter(source.open(plan).read(None, LIMITS)))
+    directory = load(cdc.config, {}).state.directory
+    with Lease(directory, identity) as lease, open_store(directory) as store:
+        marks = bind(store, identity, lease)
+        marks.describe(plan)
+        marks.commit(Decision(plan.table, None, 0, 0, None, "v", (failed_row(row, 7, "it was refused"),)))
+    assert len(cdc.document("failed", "list")) == 1
+    assert cdc("verify", "--repair", "--wait", "0").exit_code == OK
+    assert cdc.document("failed", "list") == []
 
 
 def test_a_missing_table_is_an_error_that_names_the_command(cdc: Commands) -> None:

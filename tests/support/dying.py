@@ -119,11 +119,12 @@ class _CutBlock(NativeBlock):
 
 
 class _Marks(_Wrapped):
-    def commit(self, decision: Decision) -> None:
+    def commit(self, decision: Decision) -> int:
         if _ARMED.is_file() or _AT == "in commit":
             decision = replace(decision, failed=_Inside(decision.failed))
-        self._inner.commit(decision)
+        forgotten: int = self._inner.commit(decision)
         reach("after commit")
+        return forgotten
 
     def append(self, table: TableId, entries: Sequence[SpoolEntry]) -> None:
         reach("before spooling")

@@ -214,6 +214,8 @@ class MemoryMarks:
     """Keeps decisions. `refuse` may return an error for one."""
 
     decisions: list[Decision] = field(default_factory=list)
+    forgets: int = 0
+    """What a commit says to have forgotten of failed rows."""
     refuse: Callable[[Decision], CdcError | None] = lambda decision: None
 
     notes: list[tuple[str, int]] = field(default_factory=list)
@@ -286,7 +288,7 @@ class MemoryMarks:
                 delivered |= dict.fromkeys(change.delivered, 0.0)
         return Held(tuple(rows), tuple(delivered.items()))
 
-    def commit(self, decision: Decision) -> None:
+    def commit(self, decision: Decision) -> int:
         with self.lock:
             if (error := self.refuse(decision)) is not None:
                 raise error
@@ -298,6 +300,7 @@ class MemoryMarks:
                     for each in self.entries
                     if (each[0], each[1].chunk) != (decision.table, decision.chunk)
                 ]
+        return self.forgets
 
     def spooled(self, table: TableId) -> Spooled:
         with self.lock:

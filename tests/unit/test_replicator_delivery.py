@@ -202,3 +202,25 @@ def test_jitter_only_shortens_a_wait_and_the_last_step_repeats() -> None:
     rng = random.Random(7)
     for attempt, base in ((1, 0.5), (2, 10.0), (3, 30.0), (4, 30.0), (99, 30.0)):
         assert all(base * 0.8 <= backoff.delay(attempt, rng) <= base for _ in range(100))
+
+
+def test_what_is_delivered_is_told_to_the_store_only_where_rows_have_failed() -> None:
+    """So that a failed row is forgotten once a newer state of it arrived. [issue 12]"""
+    bench = Bench()
+    bench.deliver(1, 2)
+    bench.target.reject = {3}.__contains__
+    bench.deliver(3, 4)
+    bench.deliver(5)
+    assert [dict(each.delivered) for each in bench.marks.decisions] == [{}, {}, {("5",): 5}]
+
+
+def test_once_no_failed_row_is_left_keys_are_looked_at_no_more() -> None:
+    bench = Bench()
+    bench.target.reject = {3}.__contains__
+    bench.deliver(3)
+    bench.target.reject = lambda seq: False
+    bench.marks.forgets = 1
+    bench.deliver(3)
+    assert bench.delivery.failed_rows == 0
+    bench.deliver(4)
+    assert bench.marks.decisions[-1].delivered == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,22 @@ def test_a_name_the_failed_rows_cannot_have_is_refused(tmp_path: Path, name: str
     with pytest.raises(ConfigError, match="failed_sync_table"):
         open_store(tmp_path, failed_table=name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_row_is_forgotten_once_its_key_is_delivered_in_no_older_version(
+    store: Store, marks: BoundMarks
+) -> None:
+    """Whatever delivered it: its next state, its deletion, a repair. [issue 12]"""
+    marks.commit(decision(None, *(failed_row(key, version=5) for key in "abcd"), failed_row("", version=5)))
+    delivered: dict[tuple[str, ...], int] = {("a",): 6, ("b",): 5, ("c",): 4, ("",): 9}
+    assert marks.commit(replace(decision(None), delivered=delivered)) == 2
+    assert [record.row.key for record in store.failed()] == [("c",), ("d",), ("",)]
+
+
+def test_a_row_that_fails_in_the_commit_that_delivers_its_older_state_stays(
+    store: Store, marks: BoundMarks
+) -> None:
+    marks.commit(decision(None, failed_row("a", version=5)))
+    again = replace(decision(None, failed_row("a", version=7)), delivered={("a",): 6})
+    assert marks.commit(again) == 0
+    assert [record.row.version for record in store.failed()] == [7]
