@@ -15,7 +15,8 @@ def show_result(result: TableResult) -> None:
     for count, what in (
         (result.missing, "missing in the target"),
         (result.different, "different"),
-        (result.extra, "only in the target" if result.deletes else "pruned in the source"),
+        (len(result.left), "no longer within the filter"),
+        (_gone(result), "only in the target" if result.deletes else "pruned in the source"),
     ):
         if count:
             words.append(f"{count:,} {what}")
@@ -51,9 +52,14 @@ def show_result(result: TableResult) -> None:
             for each in result.examples
         ]
         out.print(table(("", ", ".join(result.plan.key), "columns that differ", "failed row"), named))
-        unnamed = result.missing + result.different + (result.extra if result.deletes else 0)
+        unnamed = result.missing + result.different + (result.extra if result.deletes else len(result.left))
         if unnamed > len(result.examples):
             out.print(f"  {unnamed - len(result.examples):,} more; see --limit", markup=False)
+
+
+def _gone(result: TableResult) -> int:
+    """Rows that only the target has, and the source has nowhere."""
+    return result.extra - len(result.left)
 
 
 def document_of(result: TableResult) -> dict[str, Any]:
@@ -66,8 +72,8 @@ def document_of(result: TableResult) -> dict[str, Any]:
         "ranges": len(result.overviews),
         "missing": result.missing,
         "different": result.different,
-        "extra": result.extra if result.deletes else 0,
-        "pruned": 0 if result.deletes else result.extra,
+        "extra": result.extra if result.deletes else len(result.left),
+        "pruned": 0 if result.deletes else _gone(result),
         "failed": result.failed,
         "differing_ranges": [
             {

@@ -285,6 +285,25 @@ class Comparer:
                 left = left[~np.isin(left, self.key_numbers(batch))]
         return left
 
+    def left_the_filter(self, every: Iterable[Span], keys: Hashes) -> Hashes:
+        """Those of `keys` (ascending) that the source has in rows outside the plan's filter, in any of the
+        ranges `every`: such a row is no longer what is replicated, though nothing was deleted."""
+        if self.plan.filter is None or not len(keys):
+            return keys[:0]
+        needed = {*self.plan.key, self.plan.watermark.name}
+        outside = replace(
+            self.plan,
+            columns=tuple(column for column in self.plan.columns if column.name in needed),
+            filter=f"NOT coalesce(({self.plan.filter}\n), FALSE)",
+        )
+
+        def read(span: Span) -> Hashes:
+            with self._source.rows(outside, span.low, span.high) as reader:
+                found = [self.key_numbers(batch) for batch in reader]
+            return keys[np.isin(keys, np.concatenate([keys[:0], *found]))]
+
+        return np.unique(np.concatenate([keys[:0], *(again(partial(read, span)) for span in every)]))
+
     def _chosen(self, reader: pa.RecordBatchReader, keys: Hashes) -> Iterator[pa.RecordBatch]:
         with reader:
             for batch in joined(reader):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -173,7 +173,7 @@ class _Table:
         source, comparer = self._sides.source, self._comparer
         with self._sides.redelivery(comparer.plan) as redelivery:
             sent = deliver_again(comparer, source, pieces, found, redelivery.send)
-            if not self._sides.deletes:
+            if not self._sides.deletes and comparer.plan.filter is None:
                 return sent, _NOTHING
             here = {_whole(pieces): found}
             deleted, elsewhere = delete_gone(comparer, source, here, self._every, redelivery.send)
@@ -194,6 +194,9 @@ class _Table:
         found = self._comparer.differences(span, pieces)
         if not self._unique and (found.source != 0).any():
             found = self._comparer.newest_states({span: found}, self._every)[span]
+        if not self._sides.deletes:  # what the source has pruned stays, but not what has left the filter
+            left = self._comparer.left_the_filter(self._every, found.extra)
+            found = replace(found, more_extra=0).where((found.source != 0) | np.isin(found.keys, left))
         return found.where((found.source != 0) | ~np.isin(found.keys, moved))
 
     def _kept_back(self) -> Hashes:
@@ -206,9 +209,7 @@ class _Table:
         return np.concatenate([_NOTHING, *keys])
 
     def _count(self, found: Differences) -> int:
-        if self._sides.deletes:
-            return len(found) + found.more_extra
-        return int((found.source != 0).sum())
+        return len(found) + found.more_extra
 
 
 def _whole(pieces: Sequence[Span]) -> Span:

@@ -60,9 +60,10 @@ def repair(result: TableResult, comparer: Comparer, source: Positioned, target: 
         done = Repaired()
         for span, differences in found.items():
             done += deliver_again(comparer, source, (span,), differences, partial(_send, table))
-        if result.deletes:
-            deleted, _ = delete_gone(comparer, source, found, every, partial(_send, table))
-            done += deleted
+        if not result.deletes:
+            found = {span: part.where(np.isin(part.keys, result.left)) for span, part in found.items()}
+        deleted, _ = delete_gone(comparer, source, found, every, partial(_send, table))
+        done += deleted
         return done
     finally:
         table.close()

@@ -67,7 +67,10 @@ class TableResult:
     """Of the missing and different rows, those that failed to load."""
     examples: tuple[Example, ...]
     deletes: bool
-    """Whether the target is to lose what the source loses; else rows it alone has are pruned ones."""
+    """Whether the target is to lose what the source loses; else rows it alone has are pruned ones,"""
+    left: Hashes
+    """but for those of these keys, which the source has still, outside the filter: the target is to lose
+    them."""
 
     @property
     def source_rows(self) -> int:
@@ -80,7 +83,7 @@ class TableResult:
     @property
     def equal(self) -> bool:
         """Whether every row of the source is in the target as it is, and what else is there may be there."""
-        return not (self.missing or self.different or (self.deletes and self.extra))
+        return not (self.missing or self.different or len(self.left) or (self.deletes and self.extra))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,9 @@ class Verifier:
             SourceError, TargetError: a side cannot be read.
         """
         overviews = comparer.overview(boundaries, self._progress)
-        found = self._settled(comparer, overviews, unique)
+        found, left = self._settled(comparer, overviews, unique)
         total = merged(found.values())
+        left = left[np.isin(left, total.extra)]
         failures = _failures(comparer, failed)
         wanting = np.concatenate((total.missing, total.different))
         ranges = tuple(
@@ -148,36 +152,44 @@ class Verifier:
             extra=len(total.extra) + total.more_extra,
             different=len(total.different),
             failed=int(np.isin(wanting, np.array(list(failures), np.uint64)).sum()),
-            examples=tuple(self._examples(comparer, found, total, failures)),
+            examples=tuple(self._examples(comparer, found, total, left, failures)),
             deletes=self._deletes,
+            left=left,
         )
 
     def _settled(
         self, comparer: Comparer, overviews: Sequence[Overview], unique: bool
-    ) -> dict[Span, Differences]:
-        """The differences that last, of the ranges that have any."""
+    ) -> tuple[dict[Span, Differences], Hashes]:
+        """The differences that last, of the ranges that have any; and keys of rows that may have left the
+        filter, where that is not seen by their being gone."""
         clock = self._patience.clock
         deadline = clock.monotonic() + self._patience.seconds
         found = {each.span: comparer.differences(each.span) for each in overviews if not each.equal}
-        if not unique and any(map(self._matters, found.values())):
+        if not unique and found:
             found = comparer.newest_states(found, [each.span for each in overviews])
-        while clock.monotonic() < deadline and any(map(self._matters, found.values())):
+        left = np.zeros(0, np.uint64)
+        if not self._deletes:
+            extra = merged(found.values()).extra
+            left = comparer.left_the_filter([each.span for each in overviews], extra)
+        matters = partial(self._matters, left=left)
+        while clock.monotonic() < deadline and any(map(matters, found.values())):
             clock.wait(threading.Event(), min(PAUSE_SECONDS, deadline - clock.monotonic()))
             for span, before in found.items():
-                if self._matters(before):
+                if matters(before):
                     found[span] = before.still(comparer.differences(span))
-        return found
+        return found, left
 
-    def _matters(self, found: Differences) -> bool:
+    def _matters(self, found: Differences, left: Hashes) -> bool:
         if self._deletes:
             return bool(len(found) or found.more_extra)
-        return bool((found.source != 0).any())
+        return bool(((found.source != 0) | np.isin(found.keys, left)).any())
 
     def _examples(
         self,
         comparer: Comparer,
         found: Mapping[Span, Differences],
         total: Differences,
+        left: Hashes,
         failures: Mapping[int, FailedRecord],
     ) -> Iterator[Example]:
         """The first of each kind, as many as the limit allows; a range is read for its own only."""
@@ -185,7 +197,7 @@ class Verifier:
         chosen: tuple[tuple[Kind, Hashes], ...] = (
             ("missing", total.missing),
             ("different", total.different),
-            ("extra", total.extra if self._deletes else total.extra[:0]),
+            ("extra", total.extra if self._deletes else left),
         )
         for kind, keys in chosen:
             kinds |= dict.fromkeys(keys[: self._limit - len(kinds)].tolist(), kind)

@@ -132,7 +132,15 @@ class DuckDbSource(Closing):
             schema = next((schema for schema in self.tables() if schema.table == plan.table), None)
             if schema is None:
                 raise Lost("the table is gone")
-            return Tail(plan.table, schema.columns, plan.key, self._pinner, self._tail_session, self._passing)
+            return Tail(
+                plan.table,
+                schema.columns,
+                plan.key,
+                self._pinner,
+                self._tail_session,
+                self._passing,
+                filter=plan.filter,
+            )
 
         tailing = TailingReader(
             plan.table,

@@ -288,3 +288,37 @@ def test_while_a_replicator_runs_rows_may_be_on_their_way_for_some_seconds(tmp_p
             assert run.wait_seconds == LIVE_WAIT_SECONDS
         with VerifyRun(settings, ranges=None, wait=3.0, limit=1, force=False) as run:
             assert run.wait_seconds == 3.0
+
+
+FILTERED = replace(PLAN, filter="x < 100")
+
+
+class Filtered(Side):
+    """A source whose rows with an x of 100 and more lie outside the plan's filter."""
+
+    def rows(
+        self, plan: TablePlan, low: str | None, high: str | None, *, ordered: bool = True
+    ) -> pa.RecordBatchReader:
+        within = plan.filter == FILTERED.filter
+        states = {key: row for key, row in self.states.items() if (row[1] is None or row[1] < 100) is within}
+        found = Side(states).rows(plan, low, high, ordered=ordered).read_all()
+        return found.select(list(plan.column_names)).to_reader()
+
+
+def test_a_row_that_left_the_filter_is_a_difference_and_a_pruned_one_is_none(
+    hasher: RowHasher, connection: duckdb.DuckDBPyConnection, clock: FakeClock
+) -> None:
+    source = Filtered(without(ONE, "k03", "k04") | {"k05": (5, 500.0, (5,)), "k06": (17, 600.0, (6,))})
+    verifier = Verifier(connection, Patience(0.0, clock), deletes=False, limit=20, progress=lambda rows: None)
+    comparer = Comparer(FILTERED, source, Side(ONE), hasher)
+    result = verifier.verify(comparer, ("5", "10"))
+    assert not result.equal
+    assert (result.missing, result.different, result.extra, len(result.left)) == (0, 0, 4, 2)
+    assert [(each.kind, each.key) for each in sorted(result.examples, key=lambda each: each.key)] == [
+        ("extra", ("k05",)),
+        ("extra", ("k06",)),
+    ]
+    document = document_of(result)
+    assert (document["extra"], document["pruned"]) == (2, 2)
+    pruned = Comparer(FILTERED, Filtered(without(ONE, "k03")), Side(ONE), hasher)
+    assert verifier.verify(pruned, ("5", "10")).equal

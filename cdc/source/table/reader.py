@@ -67,6 +67,8 @@ class TailingReader:
         self._clock = clock
         self._since = since
         self._deletes = deletes
+        self._loses_rows = deletes or reader.plan.filter is not None
+        """Rows of the target may have to go, which a snapshot past the mark does not show."""
         self._tail: Tail | None = None
         self._refused_in: int | None = None
         """The checkpoint whose log cannot be followed; a tail is tried again after the next one."""
@@ -224,19 +226,20 @@ class TailingReader:
             return standing
         try:
             for found in self._tail.rounds():
-                views = [(view, n == 1) for n, view in enumerate((found.changed, found.removed)) if view]
-                for view, _ in views:
-                    self._gap.shown(view.rows, view.cursor)
+                for view in (found.changed, found.removed):
+                    if view is not None:
+                        self._gap.shown(view.rows, view.cursor)
+                gone = found.removed if self._deletes else found.left
                 if found.checkpointed:
                     self._compare_after(found, self._tail)
                     self._checkpointed(self._tail)
                 if found.touched is not None:
                     self._resend.touched(found.touched)
                 known = self._overlaps
-                for view, removed in views:
-                    if self._deletes or not removed:
+                for view in (found.changed, gone):
+                    if view is not None:
                         standing = yield from self._reader.changes(
-                            view, standing, known=known, moving=moving, removed=removed
+                            view, standing, known=known, moving=moving, removed=view is gone
                         )
                 # Batches of this round were stamped with where the tail was before it: if not all of them
                 # are delivered, the round is found again.
@@ -257,9 +260,9 @@ class TailingReader:
         groups, logged = tail.groups, None if self._unseen else tail.logged
         assert groups is not None, "it has been started"
         unseen = self._unseen or not tail.explained
-        if tail.vanished and self._deletes:
+        if tail.vanished and self._loses_rows:
             self._note(f"{tail.vanished} rows were deleted without the log")
-        elif unseen and self._deletes and (before is None or groups.may_lack_rows_of(before, logged)):
+        elif unseen and self._loses_rows and (before is None or groups.may_lack_rows_of(before, logged)):
             self._note(_LACKING)
         self._resend.checkpointed(groups, before, logged, unseen=unseen)
         self._unseen = False
@@ -281,7 +284,7 @@ class TailingReader:
         if self._groups is None:
             self._groups = groups
             unseen = self._resend.restarted(groups, self._since, resumed=resumed)
-            if unseen and self._deletes and groups.stored_rows:
+            if unseen and self._loses_rows and groups.stored_rows:
                 self._note(_LACKING)
             self._unseen = False
         elif groups.iteration > self._groups.iteration:
@@ -312,7 +315,7 @@ class TailingReader:
 
     def _late_untold(self) -> Position | None:
         """Where the source is, if commits up to there may hold changes that go unseen, and were not told."""
-        if self._late is None or (self._reader.updates_move_the_mark and not self._deletes):
+        if self._late is None or (self._reader.updates_move_the_mark and not self._loses_rows):
             return None
         position = self._pinner.position()
         return None if self._late_told is not None and position == self._late_told[0] else position

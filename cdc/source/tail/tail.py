@@ -150,7 +150,9 @@ class Round:
     changed: RoundView | None = None
     """Rows inserted or updated, and not deleted."""
     removed: RoundView | None = None
-    """Rows deleted, unless their key was inserted again."""
+    """Rows deleted, and those that left the filter, unless their key is there again."""
+    left: RoundView | None = None
+    """Of those, the ones whose key the table has still, outside the filter."""
     checkpointed: bool = False
     """A checkpoint came before: compare with a snapshot, for a commit may have bypassed the log."""
     unread: bool = False
@@ -170,6 +172,8 @@ class Tail:
         pinner: Pinner,
         session: Session,
         passing: PassingLogs | None = None,
+        *,
+        filter: str | None = None,
     ) -> None:
         """`columns` are all the table's columns, in order.
 
@@ -182,6 +186,7 @@ class Tail:
         self._table = table
         self._columns = columns
         self._key = key
+        self._filter = filter
         self._pinner = pinner
         self._session = session
         self._follower = LogFollower(pinner, passing)
@@ -312,12 +317,12 @@ class Tail:
 
     def _round(self, commits: Commits, changes: Changes) -> Round:
         small = sum(map(len, commits.frames)) <= _SMALL_BYTES
-        changed, removed = (
+        changed, removed, left = (
             RoundView(commits.position, self.cursor, rows, self._queries, small) if rows is not None else None
-            for rows in (changes.changed, changes.removed)
+            for rows in (changes.changed, changes.removed, changes.left)
         )
         return Round(
-            commits.position, changed, removed, commits.checkpointed, commits.unread, changes.touched
+            commits.position, changed, removed, left, commits.checkpointed, commits.unread, changes.touched
         )
 
     def _of_this_table(self, committed: Sequence[bytes]) -> tuple[bytes, list[bytes]]:
@@ -366,7 +371,7 @@ class Tail:
             base.verify()
             raise
         if touched_rows is None:
-            self._touched = TouchedRows(self.cursor, self._twin, self._columns, self._key, base)
+            self._touched = TouchedRows(self.cursor, self._twin, self._columns, self._key, base, self._filter)
         else:
             if before is not None:
                 logged = self.logged = touched_rows.logged()

@@ -53,10 +53,13 @@ class Changes:
     changed: str | None
     """The rows inserted or updated and not deleted, at their present state."""
     removed: str | None
-    """The rows deleted, as they stood, and rows whose key was changed, before that; unless the key is among
-    `changed`. Those that the round inserted itself are among them, for a snapshot may have shown them."""
+    """The rows deleted, as they stood, and before that: rows whose key was changed and rows that left the
+    filter; unless the key is among `changed` within the filter. Those that the round inserted are among
+    them, for a snapshot may have shown them."""
     touched: RowIds | None = None
     """The row ids updated and deleted, ascending."""
+    left: str | None = None
+    """Those of `removed` whose key the table has still, outside the filter."""
 
 
 class TouchedRows:
@@ -69,7 +72,10 @@ class TouchedRows:
         columns: Sequence[Column],
         key: Sequence[str],
         base: CheckpointBase,
+        filter: str | None = None,
     ) -> None:
+        """`filter`: the condition for rows to be replicated."""
+        self._filter = filter
         self._connection = connection
         self._twin = twin
         self._older = Twin(connection, columns)
@@ -148,27 +154,34 @@ class TouchedRows:
         run(f"SET VARIABLE cdc_round = {self._round}; SET VARIABLE cdc_first_new = {first_new}")
         self._fetch(touched, first_new)
         rekeyed = bool(self._key_columns.intersection(decoded.columns))
-        if rekeyed:
+        before = rekeyed or (self._filter is not None and bool(paths))
+        if before:
             among_touched = self._among("touched", touched)
             run(f"CREATE OR REPLACE TEMP TABLE removed AS FROM touched_rows WHERE {among_touched}")
         if paths:
             self._update(paths, ids, leaves)
         if decoded.deletes:
             among_gone = self._among("gone", gone)
-            into = "INSERT INTO removed" if rekeyed else "CREATE OR REPLACE TEMP TABLE removed AS"
+            into = "INSERT INTO removed" if before else "CREATE OR REPLACE TEMP TABLE removed AS"
             run(f"{into} FROM touched_rows WHERE {among_gone}")
             [(deleted,)] = run(f"DELETE FROM touched_rows WHERE {among_gone}").fetchall()
             self.deleted_rows += deleted
         self._note(inserts)
         changed = self._changed(decoded, touched, first_new)
-        if not decoded.deletes and not rekeyed:
+        if not decoded.deletes and not before:
             return Changes(f"({changed})", None, touched)
         same = " AND ".join(f"gone.{name} IS NOT DISTINCT FROM here.{name}" for name in self._key)
-        return Changes(
-            f"({changed})",
-            f"(SELECT {self._all} FROM removed gone ANTI JOIN ({changed}) here ON {same})",
-            touched,
+        if self._filter is None:
+            removed = f"(SELECT {self._all} FROM removed gone ANTI JOIN ({changed}) here ON {same})"
+            return Changes(f"({changed})", removed, touched)
+        within = f"coalesce(({self._filter}\n), FALSE)"
+        removed = (
+            f"(SELECT {self._all} FROM (FROM removed WHERE {within}) gone"
+            f" ANTI JOIN (FROM ({changed}) WHERE {within}) here ON {same})"
         )
+        outside = f"(FROM ({changed}) WHERE NOT {within})"
+        left = f"(SELECT {self._all} FROM {removed} gone SEMI JOIN {outside} here ON {same})"
+        return Changes(f"({changed})", removed, touched, left)
 
     def _changed(self, decoded: Decoded, touched: RowIds, first_new: int) -> str:
         """The SELECT of the rows inserted or updated by this round: the same text for rounds alike, where
