@@ -14,6 +14,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from cdc.app.wiring import source_of
+from cdc.config import load
+from cdc.errors import SourceError
 from cdc.source import run_self_test
 from cdc.source.file.pin import Pin
 from cdc.source.format import frames
@@ -21,6 +24,7 @@ from cdc.source.tail import follow
 from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.twin import Twin
 from tests.integration.test_run import Place
+from tests.support.clock import FakeClock
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer
 
@@ -145,6 +149,25 @@ def test_a_replicator_whose_self_test_fails_reads_in_snapshots_and_says_so(tmp_p
     assert f"not well: source: self_test: {alerts(place)['self_test']}" in said
     said = (tmp_path / "run.log").read_text()
     assert "the self-test failed: the log is laid out in another way" in said
+
+
+def test_where_the_headers_are_no_lock_the_file_is_read_only_while_no_writer_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pin, "is_superseded", lambda pin: False)
+    done = run_self_test(tmp_path / "state")
+    place = Place(tmp_path)
+    place.configure(watermark="seq")
+    settings = load(place.config, {})
+    with Writer(place.database) as writer:
+        writer.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
+        with (
+            source_of(settings, self_test=done, clock=FakeClock()) as source,
+            pytest.raises(SourceError, match="writer holds it"),
+        ):
+            source.tables()
+    with source_of(settings, self_test=done) as source:
+        assert [schema.table.name for schema in source.tables()] == ["t"]
 
 
 def test_updates_then_arrive_by_comparing(tmp_path: Path) -> None:
