@@ -56,6 +56,9 @@ class Metrics:
         self.snapshot_retries = self._counter(
             "cdc_snapshot_retries_total", "Snapshots overtaken by a checkpoint and taken again"
         )
+        self.duckdb_failures = self._counter(
+            "cdc_duckdb_failures_total", "Times the DuckDB that reads the source failed and was replaced"
+        )
         self.tail_lost = self._counter(
             "cdc_tail_lost_total", "Times the log could not be followed and snapshots were read", "table"
         )

@@ -305,6 +305,10 @@ class ReplicationObserver:
         self._metrics.snapshot_retries.inc()
         self._log.debug("snapshot superseded")
 
+    def duckdb_failed(self, reason: str) -> None:
+        self._metrics.duckdb_failures.inc()
+        self._log.warning("DuckDB failed and was replaced, what it read is read again", reason=reason)
+
     def tail_lost(self, table: TableId, reason: str) -> None:
         self.tails_lost += 1
         self._metrics.tail_lost.labels(str(table)).inc()

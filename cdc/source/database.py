@@ -307,15 +307,16 @@ def open_source(
     """
     clock = clock or SystemClock()
     pinner = Pinner(Path(path), clock)
-    session = Session(SessionLimits(memory_limit_mb, threads), encryption_key)
+    events = events or NoEvents()
+    session = Session(SessionLimits(memory_limit_mb, threads), encryption_key, failed=events.duckdb_failed)
     # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
     tail_session = Session(
         SessionLimits(max(memory_limit_mb // 2, _LEAST_MB), threads=1, optimizers=SMALL_STATEMENTS),
         encryption_key,
         session.calls,
+        events.duckdb_failed,
     )
     use_direct = sys.platform == "win32" if direct is None else direct
-    events = events or NoEvents()
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
     tailing = tailing and not use_direct

@@ -14,6 +14,11 @@ class SourceEvents(Protocol):
         """A checkpoint overtook a snapshot; what it had not delivered is read again from a new one."""
         ...
 
+    def duckdb_failed(self, reason: str) -> None:
+        """The DuckDB in memory that tables are read with failed, and was replaced: what they read is read
+        again."""
+        ...
+
     def tail_lost(self, table: TableId, reason: str) -> None:
         """The log cannot be followed for now, or one came and went unread: the table is read in snapshots."""
         ...
@@ -28,6 +33,8 @@ class NoEvents:
     """For those who are not interested."""
 
     def snapshot_superseded(self) -> None: ...
+
+    def duckdb_failed(self, reason: str) -> None: ...
 
     def tail_lost(self, table: TableId, reason: str) -> None: ...
 

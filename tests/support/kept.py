@@ -30,11 +30,15 @@ class Heard:
     """The events of a source, remembered."""
 
     superseded: int = 0
+    failures: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
 
     def snapshot_superseded(self) -> None:
         self.superseded += 1
+
+    def duckdb_failed(self, reason: str) -> None:
+        self.failures.append(reason)
 
     def tail_lost(self, table: TableId, reason: str) -> None:
         self.lost.append(reason)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from cdc.clock import Clock
 from cdc.errors import Meaning, SourceError
 from cdc.source.file.pin import Pin
+from cdc.source.file.session import Attachment
 
 LOCK_WAIT_SECONDS = 10.0
 """How long one read waits for a writer to let go before it says so."""
@@ -22,8 +23,8 @@ _HELD = ("lock on file", "used by another process", "could not set lock", "confl
 
 
 def attach_when_free(
-    attach: Callable[[Pin, str], str], pin: Pin, clock: Clock, wait_seconds: float = LOCK_WAIT_SECONDS
-) -> str:
+    attach: Callable[[Pin, str], Attachment], pin: Pin, clock: Clock, wait_seconds: float = LOCK_WAIT_SECONDS
+) -> Attachment:
     """What `attach(pin, path)` answers, tried again while another process holds the file.
 
     Raises:

@@ -23,7 +23,7 @@ from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.file.catalog import read_tables
 from cdc.source.file.direct import attach_when_free
 from cdc.source.file.pin import Pin, Pinner
-from cdc.source.file.session import Session
+from cdc.source.file.session import Attachment, Session
 from cdc.source.quote import identifier, qualified
 
 Parameters = Sequence[Any] | dict[str, Any]
@@ -36,25 +36,25 @@ _ROWS = 122_880
 class Attached:
     """A pinned database as attached to the session, shared by the snapshots of several readers."""
 
-    def __init__(self, session: Session, pin: Pin, name: str, direct: bool) -> None:
+    def __init__(self, session: Session, pin: Pin, attachment: Attachment, direct: bool) -> None:
         self.session = session
         self.pin = pin
-        self.name = name
+        self.attachment = attachment
+        self.name = attachment.name
         self.direct = direct
-        self.generation = session.generation
         self.users = 0
 
     def shows(self, position: Position) -> bool:
         """Whether this is still attached, and the state at `position`."""
-        lasting = self.generation == self.session.generation and not self.pin.superseded
+        lasting = self.attachment.generation == self.session.generation and not self.pin.superseded
         return lasting and self.pin.position == position
 
     def translated(self, operation: str) -> AbstractContextManager[None]:
         """See `Session.translated`."""
-        return self.session.translated(self.pin, operation, self.generation)
+        return self.session.translated(self.pin, operation, self.attachment.generation)
 
     def close(self) -> None:
-        self.session.detach(self.name)
+        self.session.detach(self.attachment)
         self.pin.close()
 
 
@@ -77,7 +77,11 @@ class Snapshot(Closing):
     def __init__(self, attached: Attached, release: Callable[[Attached], None]) -> None:
         self._attached = attached
         self._release = release
-        self._cursor = attached.session.cursor()
+        try:
+            self._cursor = attached.session.cursor(attached.attachment.generation)
+        except BaseException:
+            release(attached)
+            raise
         self._default = False
         self._open = True
 
@@ -96,6 +100,10 @@ class Snapshot(Closing):
     @property
     def cursor(self) -> duckdb.DuckDBPyConnection:
         return self._cursor
+
+    def translated(self, operation: str) -> AbstractContextManager[None]:
+        """Turn what fails within on this snapshot's cursor into SnapshotSuperseded or SourceError."""
+        return self._attached.translated(operation)
 
     def relation(self, table: TableId) -> str:
         """The table's qualified name."""
@@ -245,17 +253,17 @@ class Snapshots:
                 current.users += 1
                 return current
             try:
-                name = self._attach(pin)
+                attachment = self._attach(pin)
             except BaseException:
                 pin.close()
                 raise
-            self._current = Attached(self._session, pin, name, self._direct)
+            self._current = Attached(self._session, pin, attachment, self._direct)
             self._current.users += 1
             if current is not None and not current.users:
                 current.close()
             return self._current
 
-    def _attach(self, pin: Pin) -> str:
+    def _attach(self, pin: Pin) -> Attachment:
         if self._direct:
             return attach_when_free(self._session.attach, pin, self._clock)
         return self._session.attach(pin)

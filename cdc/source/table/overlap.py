@@ -125,7 +125,6 @@ class Window:
         numbers = pa.array(range(sum(batch.num_rows for batch in self._added)), pa.int64())
         own = self._own
         added = pa.Table.from_batches(self._added).append_column(own.number, numbers)
-        self._added, self._added_bytes = [], 0
         connection.register(_ADDED, added)
         keys = ", ".join(map(identifier, self._plan.key))
         newest = f"row_number() OVER (PARTITION BY {keys} ORDER BY {own.read_at} DESC, {own.number} DESC) = 1"
@@ -138,6 +137,7 @@ class Window:
             others = f"SELECT found.* FROM {_TABLE} AS found ANTI JOIN {_ADDED} AS sent ON {self._same()}"
             rows = f"{others} UNION ALL BY NAME {rows}"
         self._rows = self._run(connection, rows)
+        self._added, self._added_bytes = [], 0  # not earlier: DuckDB may fail, and be asked again
         connection.unregister(_ADDED)
 
     def _same(self, *names: str) -> str:

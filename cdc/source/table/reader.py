@@ -89,6 +89,8 @@ class TailingReader:
         """The last read came to its end with a tail."""
         self._unseen = False
         """Updates or deletions since that checkpoint may not have been handed out."""
+        self._again: tuple[Position, bool] | None = None
+        """Where a tail was whose DuckDB ended, and whether something had gone unseen before that."""
         self._resend = Resend(reader, clock, digests)
         self._shown = Position(0, 0)
         """How far rows that were handed out again may have been read."""
@@ -274,13 +276,14 @@ class TailingReader:
         later = self._groups is not None and iteration > self._groups.iteration
         try:
             self._tail = self._make_tail()
-            since = self._resend.resume_from(self._since)
+            since = self._again[0] if self._again is not None else self._resend.resume_from(self._since)
             resumed = self._tail.start(since, whole_log=later or self._since is not None)
         except Lost as lost:
             self._lose(lost)
             return
         groups = self._tail.groups
         assert groups is not None, "it has been started"
+        again, self._again = self._again, None
         if self._groups is None:
             self._groups = groups
             unseen = self._resend.restarted(groups, self._since, resumed=resumed)
@@ -292,6 +295,8 @@ class TailingReader:
                 self._lose(Lost("a checkpoint ran meanwhile", passing=True))
                 return
             self._checkpointed(self._tail)
+        elif again is not None and resumed:
+            self._unseen = again[1]
         self._resend.touched(self._tail.touched)
         self._told, self._late = "", None
         self._since = None
@@ -306,6 +311,11 @@ class TailingReader:
         self._late = None if lost.passing else f"{_LATE}: {lost}"
         self._refused_in = None if lost.passing else self._pinner.position().iteration
         self._snapshot_due = True
+        place = self._reader.resume_from if self._tail is not None else None
+        if self._again is None and lost.ended and place is not None:
+            self._again = place, self._unseen
+        elif not lost.ended:
+            self._again = None
         self._unseen = True
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated

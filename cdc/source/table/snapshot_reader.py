@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow as pa
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
-from cdc.source.file.session import Session
+from cdc.source.file.session import KeptCursor, Session
 from cdc.source.file.snapshot import Snapshot, Snapshots
 from cdc.source.quote import identifier, qualified
 from cdc.source.table.altered import check_columns, explained
@@ -71,8 +72,7 @@ class SnapshotReader:
         self._clock = clock
         self._marking = Marking(plan, max_skew_seconds)
         self._piece_rows = piece_rows
-        self._session = session
-        self._connect()
+        self._connection = KeptCursor(session)
         self._window = Window(plan)
         self._selected = f"{columns(plan)}, {hash_of(plan)} AS {self._own.hash}"
         self._undecided = 0
@@ -86,10 +86,6 @@ class SnapshotReader:
 
     def __repr__(self) -> str:
         return f"SnapshotReader({self._plan.table}, {len(self._window)} rows in the window)"
-
-    def _connect(self) -> None:
-        self._connection = self._session.cursor()
-        self._generation = self._session.generation
 
     @property
     def updates_move_the_mark(self) -> bool:
@@ -120,10 +116,8 @@ class SnapshotReader:
 
     def begin(self) -> None:
         """Begin a read: what the one before handed out and was not acknowledged is to be handed out again."""
-        if self._generation != self._session.generation:  # a failure ended the DuckDB it was of
-            self._connect()
         for _, rows in self._unacknowledged.values():
-            self._window.forget(rows, self._connection)
+            self._connection.run(partial(self._window.forget, rows))
             self._complete_at = None
         self._unacknowledged.clear()
 
@@ -135,7 +129,7 @@ class SnapshotReader:
         """
         complete, self._complete_at = self._complete_at, None
         low = None if everything else self.low(standing.mark)
-        self._window.sweep(low, self._connection)
+        self._connection.run(partial(self._window.sweep, low))
         in_pieces = everything or not self._followed
         while True:
             if in_pieces:
@@ -258,7 +252,7 @@ class SnapshotReader:
 
     def _stream(
         self,
-        view: View,
+        view: Snapshot,
         bounds: Range | None,
         standing: ReadState,
         remember_from: str | None,
@@ -280,7 +274,8 @@ class SnapshotReader:
             moves = self._moves(selection, standing.mark)
             where = selection.within(bounds)
         rows = self._rows(view, moves, hashed, where)
-        unsent = self._window.unsent(rows, view.cursor)
+        with view.translated("read"):
+            unsent = self._window.unsent(rows, view.cursor)
         return (yield from self._batches(view, unsent, selection, standing, rest=rest))
 
     def _moves(self, selection: Selection, mark: Mark | None) -> str:
@@ -380,7 +375,7 @@ class SnapshotReader:
         delivered = rows.select(list(self._plan.column_names))
         moving = np.flatnonzero(rows.column(self._own.moves).to_numpy(zero_copy_only=False))
         last = delivered.slice(int(moving[-1]), 1) if len(moving) else None
-        mark = None if last is None else self._marking.place(last, self._connection)
+        mark = None if last is None else self._connection.run(partial(self._marking.place, last))
         batch = Batch(
             plan=self._plan,
             rows=delivered,

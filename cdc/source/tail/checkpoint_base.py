@@ -24,27 +24,35 @@ class CheckpointBase:
     """The file as its newest checkpoint left it, without its log, attached; to be closed."""
 
     def __init__(
-        self, pinner: Pinner, session: Session, cursor: duckdb.DuckDBPyConnection, table: TableId
+        self,
+        pinner: Pinner,
+        session: Session,
+        cursor: duckdb.DuckDBPyConnection,
+        table: TableId,
+        generation: int | None = None,
     ) -> None:
-        """Raises:
-        SnapshotSuperseded, SourceError: the file cannot be attached.
+        """`generation` says which DuckDB of the session the `cursor` is of.
+
+        Raises:
+            SnapshotSuperseded, SourceError: the file cannot be attached.
         """
         self._pinner = pinner
         self._session = session
         self._cursor = cursor
         self._table = table
+        self._generation = generation
         self._pin = pinner.pin(logs=False)
         try:
-            self._name = session.attach(self._pin)
+            self._attached = session.attach(self._pin, generation=generation)
         except BaseException:
             self._pin.close()
             raise
         self.iteration = self._pin.position.iteration
-        self.relation = qualified(self._name, table)
+        self.relation = qualified(self._attached.name, table)
         found = cursor.execute(
             "SELECT estimated_size FROM duckdb_tables()"
             " WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-            [self._name, table.schema, table.name],
+            [self._attached.name, table.schema, table.name],
         ).fetchone()
         self.exists = found is not None
         """Whether the table was there already."""
@@ -80,14 +88,14 @@ class CheckpointBase:
             file.write(log)
             file.flush()
             pin.logs = {LOG: PinnedLog(file.fileno(), len(log))}
-            name = self._session.attach(pin)
+            attached = self._session.attach(pin, generation=self._generation)
             try:
-                sql = f"SELECT max(rowid) FROM {qualified(name, self._table)}"
+                sql = f"SELECT max(rowid) FROM {qualified(attached.name, self._table)}"
                 [(last_row_id,)] = self._cursor.execute(sql).fetchall()
             finally:
-                self._session.detach(name)
+                self._session.detach(attached)
         return int(last_row_id) + 1 - frames.inserted_rows(insert)
 
     def close(self) -> None:
-        self._session.detach(self._name)
+        self._session.detach(self._attached)
         self._pin.close()

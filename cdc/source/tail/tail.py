@@ -47,6 +47,7 @@ class Lost(Exception):
 
     `passing`: what happened is over, and a new tail may start at once; otherwise not before a checkpoint.
     `recreated`: the table was dropped. `first_row_id`: rows from there on were inserted and not handed out.
+    `ended`: the DuckDB of the tail has been replaced; a new one may go on in the log where this one was.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Lost(Exception):
         passing: bool = False,
         recreated: bool = False,
         first_row_id: int | None = None,
+        ended: bool = False,
     ) -> None:
         super().__init__(reason)
+        self.ended = ended
         self.passing = passing
         self.recreated = recreated
         self.first_row_id = first_row_id
@@ -201,9 +204,8 @@ class Tail:
         """Rows that it does not explain the insertion of."""
         self.logged: Logged | None = None
         """What it did; None: it was not followed from its beginning on."""
-        self.cursor = session.cursor()
+        self.cursor, self._generation = session.connect()
         self._queries = Queries(self.cursor)
-        self._generation = session.generation
         try:
             self._twin = Twin(self.cursor, columns)
         except duckdb.Error as error:
@@ -277,26 +279,31 @@ class Tail:
         except (NotFollowable, NotUnderstood, duckdb.Error) as error:
             raise self.failed(error) from error
         except SnapshotSuperseded as error:
-            raise Lost(error.problem, passing=True) from error
+            ended = self._generation != self._session.generation
+            raise Lost(error.problem, passing=True, ended=ended) from error
 
     def failed(self, error: Exception) -> Lost:
-        """What `error` means. If DuckDB has ended, in which several tails work, it is started afresh once."""
+        """What `error` means. If DuckDB has ended, in which several tails work, it is started afresh once.
+
+        The one that it ends by time and again is not to be followed: it would take the others with it.
+        """
         if isinstance(error, FATAL):
-            self._session.restart(self._generation)
+            self._session.restart(self._generation, str(error))
         touched_rows = self._touched
         overtaken = (
             touched_rows is not None and self._pinner.position().iteration > touched_rows.base.iteration
         )
-        ended = self._generation != self._session.generation
-        return Lost(str(error).partition("\n")[0], passing=overtaken or ended)
+        ended = self._session.replaced(self._generation, error)
+        return Lost(str(error).partition("\n")[0], passing=overtaken or ended, ended=ended)
 
     def close(self) -> None:
         if self._touched is not None:
             self._touched.base.close()
         if self._generation == self._session.generation:  # otherwise all that was registered is gone
-            if self._touched is not None:
-                self._touched.close()
-            self._twin.close()
+            with contextlib.suppress(*FATAL):  # it has ended, and nobody has noticed yet
+                if self._touched is not None:
+                    self._touched.close()
+                self._twin.close()
         self._follower.close()
         self.cursor.close()
 
@@ -363,7 +370,7 @@ class Tail:
 
     def _begin(self, position: Position) -> None:
         """Start touched rows over the file as its newest checkpoint left it, which `position` must follow."""
-        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table)
+        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table, self._generation)
         before, touched_rows = self.groups, self._touched
         try:
             self.groups = read_groups(self.cursor, base)
@@ -395,7 +402,7 @@ class Tail:
         before, inserted = touched_rows.base, touched_rows.inserted_rows
         _, own = self._of_this_table(last.frames)
         inserted += sum(frames.inserted_rows(frame) for frame in own if frames.kind(frame) == frames.INSERT)
-        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table)
+        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table, self._generation)
         before.close()
         touched_rows.base = base
         if base.iteration != before.iteration + 1 or base.stored_rows != before.stored_rows + inserted:
