@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -55,11 +55,20 @@ class Replication:
     def __repr__(self) -> str:
         return f"Replication({self._settings.database.path})"
 
-    def run(self, stop: threading.Event, *, standby: bool = False) -> Ended:
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        standby: bool = False,
+        drain_seconds: float = 0.0,
+        hurry: threading.Event | None = None,
+    ) -> Ended:
         """Replicate until `stop` is set; once tables are looked for, an error that ends it sets it too.
 
         Args:
             standby: where another replicator is active, wait and take over when that ends.
+            drain_seconds: once stopped, deliver first what is committed by then, for so long at most.
+            hurry: ends that at once.
 
         Raises:
             ConfigError, SourceError, StateError: nothing can be replicated until a person does something.
@@ -70,11 +79,15 @@ class Replication:
                 opened = Opening(self._settings, stack, stop, standby=standby).all()
             except StoppedWaiting:
                 return Ended()
+            if drain_seconds:
+                opened = replace(opened, stop=hurry or threading.Event())
             replicator = _replicator_of(opened)
             stack.callback(replicator.stop)  # before anything is closed, also after an error nobody expected
             tables = Tables(opened, replicator)
             reconciler = ReconcilerThread(opened, replicator, lambda: tables.found)
-            error = _look_until_stopped(tables, stop)
+            error = _look_until_stopped(tables, stop, opened.stop)
+            if drain_seconds and error is None and not opened.stop.is_set():
+                _drain(replicator, drain_seconds)
             replicator.stop()
             ended = replicator.join() and reconciler.join()
             error = error or replicator.error
@@ -101,9 +114,27 @@ def _replicator_of(opened: Opened) -> Replicator:
     )
 
 
-def _look_until_stopped(tables: Tables, stop: threading.Event) -> CdcError | None:
-    """Look for tables until told to stop; gives the error that leaves nothing to replicate, if any."""
-    while not stop.is_set():
+def _drain(replicator: Replicator, seconds: float) -> None:
+    """Deliver the rest, and say whether that was possible."""
+    log = structlog.get_logger("cdc.run")
+    left = replicator.drain(seconds)
+    if not left:
+        log.info("everything is delivered that was committed")
+        return
+    log.warning(
+        "ended before all was delivered",
+        tables=sorted(map(str, left)),
+        remedy="The next start delivers the rest; 'cdc status' shows how far each table is",
+    )
+
+
+def _look_until_stopped(tables: Tables, stop: threading.Event, ended: threading.Event) -> CdcError | None:
+    """Look for tables until told to stop; gives the error that leaves nothing to replicate, if any.
+
+    Args:
+        ended: set where the replicator ends by itself.
+    """
+    while not (stop.is_set() or ended.is_set()):
         try:
             tables.look()
         except CdcError as error:

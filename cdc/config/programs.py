@@ -199,6 +199,8 @@ class ProgramConfig(_Section):
     """Started in ascending order, stopped in descending."""
     after: tuple[ProgramName, ...] = ()
     """Started once these are RUNNING. Their later restarts do not touch this program."""
+    stop_after: tuple[ProgramName, ...] = ()
+    """At the end, stopped once these have ended, whatever its order: it works off what they leave."""
     stop_signal: StopSignal = "SIGTERM"
     reload_signal: StopSignal | None = None
     grace_sec: PositiveFloat = 10.0
@@ -251,13 +253,18 @@ class SupervisorConfig(_Section):
 
 def _consistent(programs: Mapping[str, ProgramConfig]) -> Mapping[str, ProgramConfig]:
     for name, program in programs.items():
-        for other in program.after:
-            if other not in programs:
-                raise ValueError(f"programs.{name}.after names {other!r}, which is not a program")
-    try:
-        TopologicalSorter({name: program.after for name, program in programs.items()}).prepare()
-    except CycleError as error:
-        raise ValueError(f"these programs wait for each other: {', '.join(error.args[1])}") from None
+        for key, others in (("after", program.after), ("stop_after", program.stop_after)):
+            for other in others:
+                if other not in programs:
+                    raise ValueError(f"programs.{name}.{key} names {other!r}, which is not a program")
+    for waits in (
+        {name: program.after for name, program in programs.items()},
+        {name: program.stop_after for name, program in programs.items()},
+    ):
+        try:
+            TopologicalSorter(waits).prepare()
+        except CycleError as error:
+            raise ValueError(f"these programs wait for each other: {', '.join(error.args[1])}") from None
     return programs
 
 

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from cdc.change import TableId, TablePlan
+from cdc.change import Position, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.errors import CdcError, LeaseHeld
 from cdc.replicator.breaker import Breaker
@@ -23,6 +23,8 @@ abandoned by closing its connection: it will be sent again after the next start,
 END_SECONDS = 15.0
 """How long a read under way may take to end after that: DuckDB cannot be interrupted in the replay of a log,
 and closing what it uses would end the process by a signal."""
+DRAIN_LOOK_SECONDS = 0.05
+"""How often is looked whether all is delivered that was to be, at the end."""
 LOOK_SECONDS = 1.0
 """How often the memory is looked at,"""
 LOOKS_PER_PING = 5
@@ -90,6 +92,22 @@ class Replicator:
         """For how many seconds the target has not taken what it was sent, by table. Thread safe."""
         found = {table: loop.waiting_seconds() for table, loop in list(self._loops.items())}
         return {table: seconds for table, seconds in found.items() if seconds is not None}
+
+    def drain(self, seconds: float) -> list[TableId]:
+        """Wait, for so long at most, until all is delivered that is committed now; answers which tables are
+        not that far. `stop` ends the wait."""
+        clock, stop = self._shared.clock, self._shared.stop
+        deadline = clock.monotonic() + seconds
+        committed: Position | None = None
+        while True:
+            try:
+                committed = committed or self._shared.source.position()
+            except CdcError:  # a checkpoint at this moment, or a file that is gone
+                left = list(self._loops)
+            else:
+                left = [table for table, loop in self._loops.items() if not loop.is_past(committed)]
+            if not left or clock.monotonic() >= deadline or clock.wait(stop, DRAIN_LOOK_SECONDS):
+                return left
 
     def stop(self) -> None:
         """Ask every table to stop; returns at once. Safe from any thread."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
-from cdc.change import TablePlan, Unseen, schema_version
+from cdc.change import Position, TablePlan, Unseen, schema_version
 from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.delivery_route import LOOK_SECONDS, DeliveryRoute
@@ -64,6 +64,8 @@ class TableLoop:
         self.pressure = Pressure(shared.clock)
         self._new_plan: TablePlan | None = None
         self._delivery: Delivery | None = None
+        self.caught_up_to: Position | None = None
+        """The newest position that the table was read to with all of it delivered, in this run."""
         self._setups_failed = 0
         self.state = TableState.SETUP
 
@@ -73,6 +75,11 @@ class TableLoop:
     def replan(self, plan: TablePlan) -> None:
         """Go on by this plan, once what was read is delivered; from any thread."""
         self._new_plan = plan
+
+    def is_past(self, position: Position) -> bool:
+        """Whether all is delivered that was committed up to `position`. Thread safe."""
+        reached = self.caught_up_to
+        return reached is not None and reached >= position
 
     def waiting_seconds(self) -> float | None:
         """For how long the target has not taken what it was sent; None: it was sent nothing. Thread safe."""
@@ -202,6 +209,7 @@ class TableLoop:
                 if (due := hold.due()) is not None:
                     route.emit(due)
                 self._setups_failed = 0
+                self.caught_up_to = read_to
                 self._enter(TableState.RUNNING)
                 self._observer.cycle(self._plan.table, 0)
                 many = delivery.failed_rows > self._pace.retry_at_once_rows

@@ -23,6 +23,12 @@ REPLICATOR = "replicator"
 WRITER_CORES = 2
 WRITER_MEMORY_MB = 4096
 RUN = ("{python}", "-m", "cdc", "--config", "{config}", "run")
+DRAIN_SECONDS = 10
+"""How long the replicator may take, once the writer has ended, to deliver the rest. Long enough for what a
+writer commits last, and for a restart of ClickHouse; short enough for whoever waits for the end."""
+DRAIN = ("--drain", str(DRAIN_SECONDS))
+KILL_SECONDS = 10.0
+"""And how long after that to end, before it is killed."""
 
 
 def supervisor_directory(settings: Settings) -> Path:
@@ -62,7 +68,8 @@ def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
     """The writer and the replicator, each with what it does not say itself.
 
     A writer gets the limits of [P4], and the check of its file after a crash [P7]; the replicator's command
-    is `cdc run`, started once the writer runs, and asked over HTTP whether its loops turn [P2].
+    is `cdc run`, started once the writer runs, asked over HTTP whether its loops turn [P2], and at the end
+    stopped once the writer has ended, to deliver the rest.
 
     Raises:
         ConfigError: the writer has no command.
@@ -82,8 +89,15 @@ def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
     if "before_restart" not in said:
         updates["before_restart"] = check_of(database)
     replicator = settings.programs.get(REPLICATOR) or ProgramConfig(command=RUN, order=writer.order + 1)
-    if replicator.command == RUN and "health" not in replicator.model_fields_set:
-        replicator = replicator.model_copy(update={"health": health_of_run(settings)})
+    if replicator.command == RUN:
+        added: dict[str, object] = {
+            "command": RUN + DRAIN,
+            "health": health_of_run(settings),
+            "stop_after": (WRITER,),
+            "grace_sec": DRAIN_SECONDS + KILL_SECONDS,
+        }
+        own = replicator.model_fields_set - {"command"}
+        replicator = replicator.model_copy(update={k: v for k, v in added.items() if k not in own})
     return {WRITER: writer.model_copy(update=updates), REPLICATOR: replicator}
 
 

@@ -90,6 +90,7 @@ class Supervisor:
         self._stops_asked = 0
         self._hurried = False
         self._ranks = ranks(programs)
+        self._stop_ranks = stop_ranks(programs)
         self._programs: dict[str, Program] = {}
         self._strangers: dict[str, Entry] = {}
         self._record = Record(directory / "programs.json")
@@ -152,17 +153,17 @@ class Supervisor:
             self._tick(may_start=True)
 
     def _shut_down(self) -> None:
-        """Stop the programs in reverse order, each rank once the one above it is gone."""
+        """Stop the programs in reverse order, or as they say; each rank once the one before it is gone."""
         if self._config.on_exit == "detach":
             self._persist()
             return
         deadline = self._clock.monotonic() + self._config.shutdown_sec
-        logger.info("stopping: %s", ", ".join(reversed(self._programs)))
+        logger.info("stopping: %s", ", ".join(sorted(self._programs, key=self._stop_ranks.__getitem__)))
         while running := [program for program in self._programs.values() if not _done(program)]:
             hurry = self._stops_asked > 1 or self._clock.monotonic() >= deadline
-            last = max(self._ranks[program.name] for program in running)
+            first = min(self._stop_ranks[program.name] for program in running)
             for program in running:
-                if hurry or self._ranks[program.name] == last:
+                if hurry or self._stop_ranks[program.name] == first:
                     program.stop()
             if hurry and not self._hurried:
                 self._hurried = True
@@ -271,6 +272,24 @@ def ranks(programs: Mapping[str, ProgramConfig]) -> dict[str, int]:
         if name not in found:
             program = programs[name]
             found[name] = max([orders.index(program.order), *(rank(other) + 1 for other in program.after)])
+        return found[name]
+
+    for name in programs:
+        rank(name)
+    return found
+
+
+def stop_ranks(programs: Mapping[str, ProgramConfig]) -> dict[str, int]:
+    """The place of each program in the order of stopping: that of starting reversed, but behind all it says
+    to stop after."""
+    starting = ranks(programs)
+    last = max(starting.values(), default=0)
+    found: dict[str, int] = {}
+
+    def rank(name: str) -> int:
+        if name not in found:
+            behind = [rank(other) + 1 for other in programs[name].stop_after]
+            found[name] = max([last - starting[name], *behind])
         return found[name]
 
     for name in programs:

@@ -38,7 +38,14 @@ class Stand:
     def __call__(self, settings: Settings) -> Stand:
         return self
 
-    def run(self, stop: threading.Event, *, standby: bool = False) -> Ended:
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        standby: bool = False,
+        drain_seconds: float = 0.0,
+        hurry: threading.Event | None = None,
+    ) -> Ended:
         self.standby = standby
         self.level = logging.getLogger("cdc").level
         os.kill(os.getpid(), signal.SIGTERM)

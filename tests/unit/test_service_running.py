@@ -10,6 +10,7 @@ from cdc.config import Settings, load
 from cdc.config.programs import HttpCheck, ProgramConfig
 from cdc.errors import ConfigError
 from cdc.service import programs_of_up
+from cdc.service.running import DRAIN_SECONDS
 
 CONFIG = """
 [database]
@@ -39,7 +40,9 @@ def url_of(program: ProgramConfig) -> str:
 def test_the_replicator_is_started_after_the_writer_and_asked_for_its_health(tmp_path: Path) -> None:
     """[P2]"""
     program = replicator(tmp_path, WRITER)
-    assert program.command[-1] == "run"
+    assert program.command[-3:] == ("run", "--drain", str(DRAIN_SECONDS))
+    assert program.stop_after == ("writer",)
+    assert program.grace_sec > DRAIN_SECONDS
     assert program.order == 4
     assert url_of(program) == "http://127.0.0.1:9464/healthz"
 

@@ -9,7 +9,7 @@ from cdc.alert import Alerts
 from cdc.config.programs import ProgramConfig
 from cdc.supervisor.conditions import FATAL
 from cdc.supervisor.metrics import SupervisorMetrics
-from cdc.supervisor.supervisor import ranks
+from cdc.supervisor.supervisor import ranks, stop_ranks
 from tests.support.clock import FakeClock
 
 
@@ -29,6 +29,26 @@ def test_programs_rank_by_their_order() -> None:
 def test_a_program_ranks_behind_all_it_comes_after_whatever_its_order() -> None:
     found = ranked(page=(0, ("replicator",)), replicator=(0, ("writer",)), writer=(7, ()))
     assert found["writer"] < found["replicator"] < found["page"]
+
+
+def stopped(**programs: tuple[int, tuple[str, ...]]) -> list[str]:
+    """The names in the order of stopping; each program with its order and what it stops after."""
+    found = stop_ranks(
+        {
+            name: ProgramConfig(command=("true",), order=order, stop_after=after)
+            for name, (order, after) in programs.items()
+        }
+    )
+    return sorted(found, key=found.__getitem__)
+
+
+def test_programs_stop_in_the_reverse_of_their_order() -> None:
+    assert stopped(a=(1, ()), b=(2, ()), c=(3, ())) == ["c", "b", "a"]
+
+
+def test_a_program_that_stops_after_another_outlives_it_and_all_between_stop_first() -> None:
+    order = stopped(writer=(1, ()), page=(2, ()), replicator=(3, ("writer",)))
+    assert order == ["page", "writer", "replicator"]
 
 
 def free_port() -> int:
