@@ -33,6 +33,7 @@ def source_of(
         settings.database.path,
         memory_limit_mb=settings.performance.cache_size_mb,
         threads=settings.performance.threads,
+        spill=settings.state.directory / "spill",
         encryption_key=None if key is None else key.get_secret_value(),
         direct=None if self_test is None or self_test.snapshots else True,
         not_followed=None if failed is None else f"the self-test failed: {failed}",

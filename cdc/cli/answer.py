@@ -23,7 +23,7 @@ from rich.text import Text
 from cdc.cli.console import console
 from cdc.cli.console import table as plain_table
 from cdc.cli.form import Format
-from cdc.comparison import texts
+from cdc.comparison import formatter, texts
 from cdc.source.quote import identifier, literal
 
 if TYPE_CHECKING:
@@ -176,17 +176,18 @@ _NOT_IN_PARQUET = ("HUGEINT", "UHUGEINT", "BIGNUM", "BIT", "INTERVAL", "TIME WIT
 """What Parquet as DuckDB writes it would hold with less precision: these become text."""
 
 
-def _parquet(answer: Answer, out: IO[bytes], connection: duckdb.DuckDBPyConnection) -> None:
-    relation = connection.from_arrow(answer.reader())
-    columns = [
-        f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
-        if kind in _NOT_IN_PARQUET
-        else identifier(name)
-        for name, kind in zip(relation.columns, map(str, relation.types), strict=True)
-    ]
+def _parquet(answer: Answer, out: IO[bytes], connection: duckdb.DuckDBPyConnection) -> None:  # noqa: ARG001
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "answer.parquet"
-        relation.project(", ".join(columns)).to_parquet(str(path))
+        with formatter(writes=path) as writer:
+            relation = writer.from_arrow(answer.reader())
+            columns = [
+                f"CAST({identifier(name)} AS VARCHAR) AS {identifier(name)}"
+                if kind in _NOT_IN_PARQUET
+                else identifier(name)
+                for name, kind in zip(relation.columns, map(str, relation.types), strict=True)
+            ]
+            relation.project(", ".join(columns)).to_parquet(str(path))
         with path.open("rb") as file:
             shutil.copyfileobj(file, out)
 

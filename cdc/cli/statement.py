@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import duckdb
 
 from cdc.errors import SourceError
+from cdc.source.file.confined import confined
 from cdc.target.quote import quote_identifier
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 _LINE = re.compile(r"LINE (\d+): (.*)\n( *)\^")
+_READS = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+"""What a query may be made of. DuckDB calls it a SELECT with `WITH x AS (COPY ... TO ...)` in it, too."""
 _OF_THE_QUERY = (
     duckdb.ParserException,
     duckdb.BinderException,
@@ -31,8 +36,8 @@ _OF_THE_QUERY = (
 
 
 def checked(sql: str) -> str:
-    """`sql`, which is one statement that reads: SELECT and what DuckDB makes of it (FROM, VALUES, SHOW,
-    DESCRIBE, SUMMARIZE), or EXPLAIN of one.
+    """`sql`, which is one statement that reads, in all its parts: SELECT and what DuckDB makes of it (FROM,
+    VALUES, SHOW, DESCRIBE, SUMMARIZE), or EXPLAIN of one.
 
     Raises:
         SourceError: it is none; says where it is wrong.
@@ -40,14 +45,47 @@ def checked(sql: str) -> str:
     statements = _parsed(sql)
     if len(statements) != 1:
         raise _refusal(f"there are {len(statements)} statements", "Write one SELECT")
-    kind = statements[0].type
+    kind, text = statements[0].type, sql
     if kind == duckdb.StatementType.EXPLAIN:
-        inner = _parsed(_EXPLAIN.sub("", sql, count=1))
+        text = _EXPLAIN.sub("", sql, count=1)
+        inner = _parsed(text)
         kind = inner[0].type if len(inner) == 1 else kind
     if kind != duckdb.StatementType.SELECT:
-        name = str(kind).removeprefix("StatementType.")
-        raise _refusal(f"{name} is not a query; the file is only read", "Write one SELECT")
+        raise _no_query(str(kind).removeprefix("StatementType."))
+    for node in query_nodes(tree(text)):
+        if node["type"] not in _READS:
+            raise _no_query(str(node["type"]).removesuffix("_QUERY_NODE"))
     return sql.strip().rstrip(";").rstrip()
+
+
+def tree(sql: str) -> dict[str, Any]:
+    """What DuckDB understands one SELECT to be.
+
+    Raises:
+        SourceError: it is none, or too deep.
+    """
+    with confined() as connection:
+        try:
+            answer = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [sql]).fetchall()[0][0]
+            found: dict[str, Any] = json.loads(answer)
+        except (duckdb.Error, RecursionError) as error:
+            raise _refusal(str(error).partition("\n")[0], "Write a simpler SELECT") from None
+    if found["error"]:
+        raise _refusal(str(found["error_message"]), "Write one SELECT")
+    return found
+
+
+def query_nodes(part: Any) -> Iterator[dict[str, Any]]:
+    """Every query within `part` of a tree: itself, those of its WITH, and subqueries."""
+    rest = [part]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, list):
+            rest += each
+        elif isinstance(each, dict):
+            rest += each.values()
+            if "cte_map" in each:
+                yield each
 
 
 def sql_error(sql: str, error: SourceError, connection: duckdb.DuckDBPyConnection) -> SourceError | None:
@@ -83,7 +121,7 @@ def on_current_rows(sql: str, database: str, views: Sequence[str]) -> str:
 
 
 def _parsed(sql: str) -> list[duckdb.Statement]:
-    with duckdb.connect() as connection:
+    with confined() as connection:
         try:
             return connection.extract_statements(sql)
         except duckdb.Error as error:
@@ -104,6 +142,10 @@ def _located(message: str, sql: str, *, skipped: int = 0) -> str:
         line = sql.split("\n")[number - 1]
         at += max(0, line.find(excerpt.removeprefix("...").removesuffix("..."))) - 3
     return f"{text} (line {number}, column {at + 1})"
+
+
+def _no_query(name: str) -> SourceError:
+    return _refusal(f"{name} is not a query; the file is only read", "Write one SELECT")
 
 
 def _refusal(problem: str, remedy: str) -> SourceError:

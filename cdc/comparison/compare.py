@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,6 +24,7 @@ from cdc.change import Position, TablePlan
 from cdc.comparison.digest import Hashes, RowHasher, fold
 from cdc.comparison.joining import joined
 from cdc.errors import SnapshotSuperseded
+from cdc.source.file.confined import confined
 from cdc.source.quote import literal
 from cdc.source.table.versions import row_versions
 
@@ -382,7 +382,7 @@ class _Places:
         kind = plan.watermark.type
         texts = [f"CAST({literal(text)} AS {kind})" for text in boundaries]
         self._expression = _choice(f"CAST(w AS {kind})", texts, 0)
-        self._duckdb = duckdb.connect(config={"threads": 1})
+        self._duckdb = confined({"threads": 1})
 
     def digests(self, batch: pa.RecordBatch, rows: Hashes) -> Iterator[tuple[int, Digest]]:
         """The digest of each range's part of these rows."""

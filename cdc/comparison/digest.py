@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdc.source.file.confined import confined
 from cdc.target.types.storage import bare
 
 Hashes = npt.NDArray[np.uint64]
@@ -32,7 +32,7 @@ class RowHasher:
     """Computes the numbers; owns a small DuckDB, whose hash of strings it uses. For one thread."""
 
     def __init__(self) -> None:
-        self._duckdb = duckdb.connect(config={"threads": 1})
+        self._duckdb = confined({"threads": 1})
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,22 +13,13 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def formatter() -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory for turning Arrow data into text or files: UTC, order kept, nothing loaded from a
-    network."""
-    import duckdb
+def formatter(writes: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that turns Arrow data into text, or into the one file it `writes`: UTC."""
+    from cdc.source.file.confined import confined
 
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "arrow_lossless_conversion": True,
-            "produce_arrow_string_view": False,
-            "threads": 1,
-        }
+    return confined(
+        {"arrow_lossless_conversion": True, "produce_arrow_string_view": False, "threads": 1}, writes=writes
     )
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
 
 
 def texts(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> pa.Table:

@@ -279,6 +279,7 @@ def open_source(
     threads: int = 2,
     encryption_key: str | None = None,
     direct: bool | None = None,
+    spill: Path | None = None,
     max_skew_seconds: float = DEFAULT_SKEW_SECONDS,
     poll_seconds: float = DEFAULT_POLL_SECONDS,
     tailing: bool = True,
@@ -295,6 +296,7 @@ def open_source(
         direct: open the file through DuckDB itself, for as long as a read takes and only while no writer
             holds it; False reads beside the writer. None chooses: direct on Windows, where a writer does
             not share its file.
+        spill: the directory where reading may put what does not fit into its memory; without one it must fit.
         max_skew_seconds: how far past now a time watermark may lie and still move the mark.
         poll_seconds: the longest pause between two looks at the file, should its directory not notify.
         tailing: follow the log, beside snapshots; False reads snapshots alone.
@@ -308,15 +310,22 @@ def open_source(
     clock = clock or SystemClock()
     pinner = Pinner(Path(path), clock)
     events = events or NoEvents()
-    session = Session(SessionLimits(memory_limit_mb, threads), encryption_key, failed=events.duckdb_failed)
+    use_direct = sys.platform == "win32" if direct is None else direct
+    session = Session(
+        SessionLimits(memory_limit_mb, threads),
+        encryption_key,
+        failed=events.duckdb_failed,
+        spill=spill,
+        opens=pinner.path if use_direct else None,
+    )
     # Of one thread: a round has few rows, and handing them to another thread takes the writer's core for it.
     tail_session = Session(
         SessionLimits(max(memory_limit_mb // 2, _LEAST_MB), threads=1, optimizers=SMALL_STATEMENTS),
         encryption_key,
         session.calls,
         events.duckdb_failed,
+        spill=spill,
     )
-    use_direct = sys.platform == "win32" if direct is None else direct
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
     tailing = tailing and not use_direct

@@ -26,6 +26,7 @@ from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.source.database import CountedReader, DuckDbSource, open_source
 from cdc.source.events import NoEvents
+from cdc.source.file.confined import confined
 from cdc.source.file.pin import LOG, Pinner
 from cdc.source.format import frames
 from cdc.source.format.headers import HEADER_SIZE, HEADERS_SIZE
@@ -108,14 +109,11 @@ class _Bench(Closing):
         self._mark: Mark | None = None
         self._source: DuckDbSource | None = None
         self._reader: CountedReader | None = None
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "memory_limit": f"{_MEMORY_MB}MB",
-            "checkpoint_threshold": "1GB",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        self._writer = duckdb.connect(config=config)
+        self._writer = confined(
+            {"threads": 1, "memory_limit": f"{_MEMORY_MB}MB", "checkpoint_threshold": "1GB"},
+            opens=path,
+            settable=("auto_checkpoint_skip_wal_threshold", "checkpoint_threshold"),
+        )
         self.write(
             f"ATTACH {literal(str(path))} AS bench (ROW_GROUP_SIZE {_ROW_GROUP})",
             "USE bench",
@@ -204,7 +202,7 @@ def _headers_are_a_lock(bench: _Bench) -> None:
     _require(pinner.position().iteration == pin.position.iteration + 1, "a checkpoint is not numbered on")
     overtaken = bench.path.with_name("overtaken.db")
     overtaken.write_bytes(before + after[HEADERS_SIZE:])
-    with duckdb.connect(str(overtaken), read_only=True) as connection:
+    with confined({"access_mode": "READ_ONLY"}, file=overtaken) as connection:
         found = set(connection.execute("SELECT * FROM t").fetchall())
     _require(found == rows, "a checkpoint overwrote what the header before it leads to")
 

@@ -197,6 +197,12 @@ def test_the_place_in_a_long_line_is_that_of_the_statement(run: Run) -> None:
         "INSTALL httpfs",
         "EXPLAIN ANALYZE COPY trades TO 'x.csv'",
         "EXPLAIN ANALYZE DELETE FROM trades",
+        "WITH x AS (COPY (SELECT 1) TO 'x.csv') SELECT 1",
+        "SELECT (WITH x AS (COPY (SELECT 1) TO 'x.csv') SELECT 1)",
+        "EXPLAIN ANALYZE WITH x AS (COPY (SELECT 1) TO 'x.csv') SELECT 1",
+        "WITH x AS (INSERT INTO trades BY NAME (SELECT 1 AS seq) RETURNING seq) FROM x",
+        "WITH x AS (DELETE FROM trades RETURNING seq) FROM x",
+        "WITH x AS (UPDATE trades SET seq = 1 RETURNING seq) FROM x",
         "SELECT 1; DELETE FROM trades",
         "",
         ";",
@@ -223,6 +229,68 @@ def test_whatever_only_reads_is_answered(run: Run, sql: str) -> None:
     result = run(sql, "-f", "table")
     assert result.exit_code == 0, result.output
     assert result.stdout
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT content FROM read_text('{file}')",
+        "SELECT * FROM read_blob('{file}')",
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM glob('{file}')",
+        "SELECT * FROM query('FROM read_text(''{file}'')')",
+        "SELECT * FROM enable_logging('QueryLog', storage_path => '{file}')",
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('FROM read_text(''{file}'')'))",
+    ],
+)
+def test_a_query_reaches_no_file(run: Run, tmp_path: Path, sql: str) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\nTOPSECRET\n")
+    result = run(sql.format(file=secret.as_posix()))
+    assert isinstance(result.exception, SourceError)
+    assert "TOPSECRET" not in result.output + str(result.exception)
+    assert secret.read_text() == "a\nTOPSECRET\n"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> None:
+    """The file's writer shadows what DuckDB brings along, and names a secret of the reader's."""
+    (tmp_path / "secret.csv").write_text("TOPSECRET")
+    with duckdb.connect(str(tmp_path / "t.duckdb")) as connection:
+        secret = f"(SELECT content FROM read_text('{(tmp_path / 'secret.csv').as_posix()}'))"
+        connection.execute(
+            'CREATE MACRO sum(x) AS 42; CREATE MACRO "+"(a, b) AS 99; CREATE MACRO twice(a) AS a * 2'
+        )
+        connection.execute("CREATE VIEW duckdb_tables AS SELECT 'mine' AS table_name")
+        connection.execute('CREATE SCHEMA "a ""b\'"; CREATE TABLE "a ""b\'".u AS SELECT 7 AS x')
+        connection.execute(f"CREATE MACRO leak() AS {secret}")
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELECT sum(seq)::BIGINT AS x FROM trades", "3"),
+        ("SELECT 1 + 1 AS x", "2"),
+        ("SELECT count(*) AS x FROM duckdb_tables WHERE table_name = 'mine'", "0"),
+        ("SELECT twice(4) AS x", "8"),
+        ("""SELECT x FROM "a ""b'".u""", "7"),
+    ],
+)
+def test_nothing_in_the_file_stands_for_what_duckdb_brings_along(
+    run: Run, hostile: None, sql: str, answer: str
+) -> None:
+    assert run(sql).stdout.splitlines() == ['"x"', answer]
+
+
+def test_a_macro_of_the_file_that_reads_another_file_is_refused(run: Run, hostile: None) -> None:
+    result = run("SELECT leak()")
+    assert "file system operations are disabled" in str(result.exception)
+    assert "TOPSECRET" not in result.output
+
+
+def test_a_query_that_is_too_deep_is_one_error(run: Run) -> None:
+    assert isinstance(run("SELECT " + "(" * 20_000 + "1" + ")" * 20_000).exception, SourceError)
 
 
 def test_a_query_that_takes_too_long_is_ended(run: Run) -> None:

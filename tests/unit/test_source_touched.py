@@ -96,8 +96,6 @@ class Opener:
         base = CheckpointBase(pinner, session, cursor, TABLE)
         made = TouchedRows(cursor, twin, COLUMNS, ["id"], base)
         self._stack.callback(cursor.close)
-        self._stack.callback(twin.close)
-        self._stack.callback(made.close)
         self._stack.callback(base.close)
         return Followed(self.path, cursor, twin, made, rounds)
 

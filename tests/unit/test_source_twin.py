@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.change import Column, TableId
+from cdc.source.file.confined import confined
 from cdc.source.format import frames
 from cdc.source.format.log import parse_log_header
 from cdc.source.tail.twin import Twin
@@ -75,7 +76,7 @@ def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Writer]:
 
 @pytest.fixture
 def reader() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
+    with confined() as connection:
         yield connection
 
 

@@ -1,13 +1,12 @@
 """A kept in-memory DuckDB that snapshots, or the twins of the log, are attached to: opening one costs 16 ms.
 
-It sets what all readers rely on: UTC, lossless Arrow types, a bound on memory, no extension from a network.
+It sets what all readers rely on: UTC, lossless Arrow types, a bound on memory; and it reaches nothing
+else (see `confined`).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import threading
 import time
 from collections import deque
@@ -22,8 +21,11 @@ import pyarrow as pa
 
 from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source.file.calls import Calls, closed
-from cdc.source.file.filesystem import LiveFileSystem
+from cdc.source.file.confined import confined
 from cdc.source.file.pin import Pin
+from cdc.source.file.pinned import files_of
+from cdc.source.file.served import FILES, secret_name
+from cdc.source.file.spill import new_spill
 from cdc.source.quote import identifier, literal
 
 READ_ERRORS = (duckdb.Error, pa.ArrowException, OSError)
@@ -72,8 +74,6 @@ class Attachment:
     name: str
     generation: int
     """The DuckDB it is attached to: cursors of another do not know it."""
-    number: int
-    """Its pin's, for the filesystem."""
 
 
 class Session:
@@ -90,13 +90,24 @@ class Session:
         encryption_key: str | None = None,
         calls: Calls | None = None,
         failed: Callable[[str], None] | None = None,
+        *,
+        spill: Path | None = None,
+        opens: Path | None = None,
     ) -> None:
-        """`calls` is shared by the sessions that are to be closed together; `failed` is told why DuckDB was
-        replaced."""
+        """Nothing is opened yet.
+
+        Args:
+            calls: is shared by the sessions that are to be closed together.
+            failed: is told why DuckDB was replaced.
+            spill: where a directory is made for what does not fit into memory; without one it must fit.
+            opens: the one file that may be attached itself.
+        """
         self._limits = limits
         self._key = encryption_key
         self._lock = threading.Lock()
-        self._files = LiveFileSystem()
+        self._spill = spill
+        self._opens = opens
+        self._spilled: list[Path] = []
         self.calls = calls or Calls()
         self._failed = failed
         self._failures: deque[float] = deque(maxlen=MOST_FAILURES)
@@ -132,25 +143,20 @@ class Session:
             SnapshotSuperseded: a checkpoint came in between, or that DuckDB was replaced.
             SourceError: DuckDB cannot read the database.
         """
-        number, live_path = self._files.add(pin)
-        name = f"source_{number}"
+        name = secret_name("source")
         options = ["READ_ONLY"]
         if pin.headers.encrypted:
             options += [f"ENCRYPTION_KEY {literal(self._required_key(pin))}"]
             options += [f"ENCRYPTION_CIPHER {literal(pin.headers.cipher or 'GCM')}"]
         with self._lock:
             current = self.generation
-        try:
-            with self.translated(pin, "attach", current if generation is None else generation), self._lock:
-                self._expect(generation)
-                current = self.generation
-                self._connected().execute(
-                    f"ATTACH {literal(path or live_path)} AS {identifier(name)} ({', '.join(options)})"
-                )
-        except SourceError:
-            self._files.remove(number)
-            raise
-        return Attachment(name, current, number)
+        translated = self.translated(pin, "attach", current if generation is None else generation)
+        with translated, self._lock, FILES.serving(files_of(pin)) as served:
+            self._expect(generation)
+            current = self.generation
+            place = literal(path or served + pin.path.name)
+            self._connected().execute(f"ATTACH {place} AS {identifier(name)} ({', '.join(options)})")
+        return Attachment(name, current)
 
     def detach(self, attached: Attachment) -> None:
         """Undo `attach`. The session starts afresh if DuckDB refuses: nothing may stay open."""
@@ -161,7 +167,6 @@ class Session:
                     self._connection.execute(f"DETACH DATABASE IF EXISTS {identifier(attached.name)}")
             except duckdb.Error as error:
                 refused = error
-            self._files.remove(attached.number)
         if refused is not None:
             self.restart(attached.generation, str(refused))
 
@@ -215,8 +220,8 @@ class Session:
         """Let go of DuckDB. What readers still hold of it keeps it open: it ends with the last of them."""
         with self._lock:
             self._let_go()
-        for generation in range(self.generation):
-            shutil.rmtree(self._spill(generation), ignore_errors=True)
+        for directory in self._spilled:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _expect(self, generation: int | None) -> None:
         if generation is not None and generation != self.generation:
@@ -231,24 +236,22 @@ class Session:
         if self.calls.ended:
             raise closed()
         if self._connection is None:
-            connection = duckdb.connect(
-                config={
+            spill = None if self._spill is None else new_spill(self._spill)
+            if spill is not None:
+                self._spilled.append(spill)
+            connection = confined(
+                {
                     "memory_limit": f"{self._limits.memory_mb}MB",
                     "threads": self._limits.threads,
-                    "temp_directory": str(self._spill(self.generation)),
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
                     "arrow_lossless_conversion": True,
                     "produce_arrow_string_view": False,
                     "preserve_insertion_order": False,
-                }
+                },
+                spill=spill,
+                encrypted=self._key is not None,
+                opens=self._opens,
+                optimizers=self._limits.optimizers,
             )
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            if (wanted := self._limits.optimizers) is not None:
-                known = connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()
-                others = ",".join(name for (name,) in known if name not in wanted)
-                connection.execute(f"SET GLOBAL disabled_optimizers = {literal(others)}")
-            connection.register_filesystem(self._files)
             self._connection = self.calls.add(connection)
         return self._connection
 
@@ -256,9 +259,6 @@ class Session:
         """Without closing the connection: that would close those of all readers under their calls."""
         self._connection = None
         self.generation += 1
-
-    def _spill(self, generation: int) -> Path:
-        return Path(tempfile.gettempdir()) / f"cdc-{os.getpid()}-{id(self):x}-{generation}"
 
     def _required_key(self, pin: Pin) -> str:
         if self._key is None:

@@ -24,10 +24,15 @@ from cdc.source.file.catalog import read_tables
 from cdc.source.file.direct import attach_when_free
 from cdc.source.file.pin import Pin, Pinner
 from cdc.source.file.session import Attachment, Session
-from cdc.source.quote import identifier, qualified
+from cdc.source.quote import identifier, literal, qualified
 
 Parameters = Sequence[Any] | dict[str, Any]
 Result = TypeVar("Result")
+
+_SCHEMAS = """
+SELECT schema_name FROM duckdb_schemas()
+WHERE database_name = $1 AND NOT internal AND schema_name <> 'main' ORDER BY schema_name
+"""
 
 _ROWS = 122_880
 """Rows of an Arrow batch where the caller does not say: DuckDB's row group."""
@@ -119,7 +124,8 @@ class Snapshot(Closing):
             return read_tables(self._cursor, self.database)
 
     def query(self, sql: str, parameters: Parameters | None = None) -> pa.RecordBatchReader:
-        """Run one SELECT; unqualified names are looked up in the source's schema `main`.
+        """Run one SELECT; unqualified names are DuckDB's own, then the source's, of its schema `main`
+        first: no macro or view of the file stands for a function or table of DuckDB.
 
         The rows stream while the snapshot is open.
 
@@ -128,7 +134,7 @@ class Snapshot(Closing):
         """
         with self._attached.translated("query"):
             if not self._default:
-                self._cursor.execute(f"USE {identifier(self.database)}")
+                self._cursor.execute(f"SET search_path = {literal(self._search_path())}")
                 self._default = True
         return self.stream(sql, parameters).reader()
 
@@ -153,6 +159,11 @@ class Snapshot(Closing):
             SnapshotSuperseded, SourceError: it cannot be read.
         """
         return int(next(self.stream(sql, parameters).batches).column(0)[0].as_py())
+
+    def _search_path(self) -> str:
+        found = self._cursor.execute(_SCHEMAS, [self.database]).fetchall()
+        own = ("main", *(schema for (schema,) in found))
+        return ",".join(["system.main", *(f"{identifier(self.database)}.{identifier(each)}" for each in own)])
 
     def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         while True:

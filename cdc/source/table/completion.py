@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from cdc.change import Completion, TablePlan
 from cdc.errors import ConfigError, SourceError
+from cdc.source.file.confined import confined
 from cdc.source.quote import identifier
 
 _REMEDY = (
@@ -82,14 +83,4 @@ def _refusal(plan: TablePlan, rule: Completion, problem: str) -> ConfigError:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(
-        config={
-            "threads": 1,
-            "memory_limit": "256MB",
-            "enable_external_access": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-    )
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
+    return confined({"threads": 1, "memory_limit": "256MB"})

@@ -299,11 +299,6 @@ class Tail:
     def close(self) -> None:
         if self._touched is not None:
             self._touched.base.close()
-        if self._generation == self._session.generation:  # otherwise all that was registered is gone
-            with contextlib.suppress(*FATAL):  # it has ended, and nobody has noticed yet
-                if self._touched is not None:
-                    self._touched.close()
-                self._twin.close()
         self._follower.close()
         self.cursor.close()
 

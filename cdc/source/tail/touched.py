@@ -110,9 +110,6 @@ class TouchedRows:
             f" ({self._row_id} BIGINT, {self._in_round} BIGINT, {self._definition})"
         )
 
-    def close(self) -> None:
-        self._older.close()
-
     @property
     def numbered(self) -> bool:
         """Whether it is known which row ids inserted rows get."""

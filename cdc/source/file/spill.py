@@ -1,0 +1,32 @@
+"""Where does DuckDB put what does not fit into memory? Into a directory for this user alone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+import psutil
+
+
+def new_spill(parent: Path) -> Path | None:
+    """A new directory within `parent`, both made for this user alone; those of ended processes are removed.
+
+    None if this user may not write there: then what is read must fit into memory.
+    """
+    try:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_left(parent)
+        made = parent / f"{os.getpid()}-{secrets.token_hex(8)}"
+        made.mkdir(mode=0o700)
+    except OSError:
+        return None
+    return made
+
+
+def _remove_left(parent: Path) -> None:
+    for left in parent.iterdir():
+        process = left.name.partition("-")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
