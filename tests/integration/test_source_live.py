@@ -345,7 +345,7 @@ def test_no_statement_and_one_that_writes_are_refused(tmp_path: Path) -> None:
     with Writer(tmp_path / "t.db"), open_source(tmp_path / "t.db") as source, source.snapshot() as snapshot:
         with pytest.raises(SourceError, match="there is no statement"):
             snapshot.query(" -- nothing")
-        with pytest.raises(SourceError, match="read-only|system catalog"):
+        with pytest.raises(SourceError, match=r"read-only|system catalog"):
             snapshot.query("CREATE TABLE theirs (a INTEGER)")
 
 
