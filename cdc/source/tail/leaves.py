@@ -43,16 +43,39 @@ def each_once(row_ids: RowIds, leaves: RowIds, count: int) -> bool:
     return bool((by_leaf[0, 1:] > by_leaf[0, :-1]).all() and (by_leaf == by_leaf[0]).all())
 
 
-def present(path: LeafPath, old: str, kind: Any, number: Mapping[LeafPath, int]) -> str:
-    """The SQL of what now stands at `path`, where `old` stood; `value_N` and `has_N` are of leaves."""
+def present(path: LeafPath, old: str, under: str, kind: Any, number: Mapping[LeafPath, int]) -> str:
+    """The SQL of what now stands at `path`, where `old` stood; `value_N` and `has_N` are of leaves.
+
+    Since 1.3 a writer logs no value that lies there already, also under a NULL: what was 7, then NULL, then 7
+    again, has only a flag. So what lies `under` a NULL is kept; where it is not known, that is an error.
+    """
     flag = number.get((*path, 0))
     is_null = f"{old} IS NULL" if flag is None else f"coalesce(new.value_{flag}, {old} IS NULL)"
     if kind.id == "struct":
         members = ", ".join(
-            f"{identifier(name)} := {present((*path, at), f'{old}.{identifier(name)}', member, number)}"
-            for at, (name, member) in enumerate(kind.children, 1)
+            f"{name} := {present((*path, at), f'{old}.{name}', f'{under}.{name}', member, number)}"
+            for at, name, member in _members(kind)
         )
         return f"CASE WHEN {is_null} THEN NULL ELSE struct_pack({members}) END"
-    new = number.get(path)
-    here = old if new is None else f"CASE WHEN new.has_{new} THEN new.value_{new} ELSE {old} END"
-    return f"CASE WHEN {is_null} THEN NULL ELSE {here} END"
+    here = lying(path, old, under, kind, number)
+    if flag is None:
+        return f"CASE WHEN {is_null} THEN NULL ELSE {here} END"
+    unknown = "error('the log does not say which value of row ' || new.row_id || ' is NULL no more')"
+    return f"CASE WHEN {is_null} THEN NULL WHEN {here} IS NULL THEN {unknown} ELSE {here} END"
+
+
+def lying(path: LeafPath, old: str, under: str, kind: Any, number: Mapping[LeafPath, int]) -> str:
+    """The SQL of the value that now lies at `path`, whether or not it is NULL; NULL where it is not known."""
+    if kind.id == "struct":
+        members = ", ".join(
+            f"{name} := {lying((*path, at), f'{old}.{name}', f'{under}.{name}', member, number)}"
+            for at, name, member in _members(kind)
+        )
+        return f"struct_pack({members})"
+    new, before = number.get(path), f"coalesce({old}, {under})"
+    return before if new is None else f"CASE WHEN new.has_{new} THEN new.value_{new} ELSE {before} END"
+
+
+def _members(kind: Any) -> Iterator[tuple[int, str, Any]]:
+    """Of a STRUCT: the number of each member, its quoted name and its type."""
+    return ((at, identifier(name), member) for at, (name, member) in enumerate(kind.children, 1))

@@ -24,7 +24,7 @@ from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.quote import by_bytes, definition, identifier
 from cdc.source.tail.checkpoint_base import CheckpointBase
-from cdc.source.tail.leaves import RowIds, each_once, present, together, value
+from cdc.source.tail.leaves import RowIds, each_once, lying, present, together, value
 from cdc.source.tail.row_groups import Logged
 from cdc.source.tail.twin import Decoded, LeafPath, Twin
 
@@ -91,7 +91,10 @@ class TouchedRows:
         names = [column.name for column in columns]
         self._row_id, self._in_round = (free_name(f"__cdc_{name}", names) for name in ("row_id", "round"))
         """Of touched_rows, besides the table's columns; and the round that a row was touched in last."""
-        self._definition = ", ".join(map(definition, columns))
+        self._under = [identifier(free_name(f"__cdc_under_{n}", names)) for n in range(len(stored))]
+        """Of touched_rows, by the number of a stored column: what lies under a NULL; see `present`."""
+        under = (f"{name} {column.type}" for name, column in zip(self._under, stored, strict=True))
+        self._definition = ", ".join([*map(definition, columns), *under])
         self.begin(base)
 
     def begin(self, base: CheckpointBase) -> None:
@@ -375,13 +378,14 @@ class TouchedRows:
     def _set(self, paths: Sequence[LeafPath], new: str) -> int:
         """Set what is at `paths`, of which `new` selects `value_N` and `has_N`; answers how many rows."""
         number = {path: n for n, path in enumerate(paths)}
-        sets = ", ".join(
-            f"{name} = {present((column,), f'touched_rows.{name}', kind, number)}"
-            for column in sorted({path[0] for path in paths})
-            for name, kind in [(self._names[column], self._twin.kinds[column])]
-        )
+        sets = []
+        for column in sorted({path[0] for path in paths}):
+            name, kind = self._names[column], self._twin.kinds[column]
+            old, under = f"touched_rows.{name}", f"touched_rows.{self._under[column]}"
+            sets.append(f"{name} = {present((column,), old, under, kind, number)}")
+            sets.append(f"{self._under[column]} = {lying((column,), old, under, kind, number)}")
         [(found,)] = self._connection.execute(
-            f"UPDATE touched_rows SET {sets}, {self._in_round} = {self._round} FROM ({new}) new"
+            f"UPDATE touched_rows SET {', '.join(sets)}, {self._in_round} = {self._round} FROM ({new}) new"
             f" WHERE touched_rows.{self._row_id} = new.row_id"
         ).fetchall()
         return int(found)
