@@ -14,9 +14,9 @@ from typing import Annotated
 
 import typer
 
-from cdc import __version__
 from cdc.config import DEFAULT_PATH
 from cdc.errors import CdcError, ExitCode
+from cdc.product import __version__
 
 COMMANDS = (
     "check",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from cdc.errors import CdcError, SnapshotSuperseded, SourceError
 if TYPE_CHECKING:
     from cdc.cli.answer import Answer
     from cdc.source import DuckDbSource, Snapshot
+    from cdc.source.deadline import Deadline
 
 TABLE_LIMIT = 100
 TRIES = 50
@@ -114,7 +114,9 @@ class _Refused(Exception):
 def _collect(
     source: DuckDbSource, sql: str, answer: Answer, limit: int | None, timeout: float | None
 ) -> None:
-    timer = _Timer(timeout)
+    from cdc.source.deadline import Deadline
+
+    timer = Deadline(timeout)
     for attempt in range(1, TRIES + 1):
         try:
             with source.snapshot() as snapshot, timer.running(snapshot), _judged(sql, snapshot, timer):
@@ -131,7 +133,7 @@ def _collect(
 
 
 @contextmanager
-def _judged(sql: str, snapshot: Snapshot, timer: _Timer) -> Iterator[None]:
+def _judged(sql: str, snapshot: Snapshot, timer: Deadline) -> Iterator[None]:
     """Tell what the query is guilty of from what the file is.
 
     Raises:
@@ -148,43 +150,6 @@ def _judged(sql: str, snapshot: Snapshot, timer: _Timer) -> Iterator[None]:
         if refusal is not None:
             raise _Refused(refusal) from None
         raise
-
-
-class _Timer:
-    """Ends a query when its time is over; the time runs through all attempts."""
-
-    def __init__(self, seconds: float | None) -> None:
-        from cdc.clock import SystemClock
-
-        self._clock = SystemClock()
-        self._seconds = seconds
-        self._deadline = None if seconds is None else self._clock.monotonic() + seconds
-        self._expired = False
-
-    def refusal(self) -> SourceError | None:
-        """The error that the end of the time is, once it is over."""
-        if not self._expired:
-            return None
-        problem = f"it did not end within {self._seconds:g} s"
-        return SourceError("run", "the query", problem, "Raise --timeout, or ask for less")
-
-    @contextmanager
-    def running(self, snapshot: Snapshot) -> Iterator[None]:
-        if self._deadline is None:
-            yield
-            return
-
-        def interrupt() -> None:
-            self._expired = True
-            snapshot.cursor.interrupt()
-
-        timer = threading.Timer(max(0.0, self._deadline - self._clock.monotonic()), interrupt)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
 
 
 def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None) -> None:

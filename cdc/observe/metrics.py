@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from cdc import __version__
+from cdc.product import __version__
 from cdc.replicator.ports import Delivered
 
 

@@ -13,7 +13,6 @@ from typing import Literal, Self
 import psutil
 import structlog
 
-from cdc import __version__
 from cdc.alert import Alerts, Handler
 from cdc.change import TableId, TablePlan, Unseen
 from cdc.clock import Clock, SystemClock
@@ -27,6 +26,7 @@ from cdc.observe.record import About, FailedCount, TableObservation, as_number, 
 from cdc.observe.status import LeftOutTable, Status
 from cdc.observe.status_file import StatusFile
 from cdc.observe.unseen import UnseenChanges
+from cdc.product import __version__
 from cdc.replicator.hold_decision import Early, Waiting
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Spooling
