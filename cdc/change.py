@@ -143,7 +143,8 @@ class Unseen:
 
     reason: str
     urgent: bool = True
-    """There are such changes in all likelihood; False: they cannot be excluded."""
+    """The log did not show all that was committed. False: it did, as far as that shows, but that a commit
+    went by it cannot be excluded. That is compared at leisure, and not remembered."""
 
 
 @dataclass(frozen=True, slots=True)

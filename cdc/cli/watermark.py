@@ -79,7 +79,8 @@ def set_mark(
     yes: Yes = False,
     force: Force = False,
 ) -> None:
-    """Set a table's mark: rows from this watermark on are sent (again), earlier ones are not."""
+    """Set a table's mark: rows from this watermark on are sent (again), earlier ones where a comparison finds
+    that the target lacks them."""
     reset(ctx, name, value, source, dry_run, yes, force)
 
 

@@ -26,6 +26,8 @@ MOST_INTERVALS = 12
 WORK_SHARE = 0.1
 """Of the time that comparisons of a table may take which find it equal, where its log breaks all the time;
 a long one comes at the configured interval all the same."""
+LEISURE_SHARE = 0.02
+"""Of the time that comparisons may take for what only cannot be excluded."""
 NOT_ALLOWED = (291, 497)
 """ClickHouse's DATABASE_ACCESS_DENIED and ACCESS_DENIED."""
 
@@ -58,6 +60,8 @@ class ReconciliationReport:
     error: CdcError | None = None
     failures: int = 0
     """So many comparisons of the table in a row came to no end."""
+    doubted: bool = False
+    """Nothing is known to have gone unseen: it could not be excluded."""
 
 
 class Memory(Protocol):
@@ -110,7 +114,7 @@ class _Attempts:
     """and so many that found it different although rows were sent again."""
     not_before: float = float("-inf")
     at_leisure: float = float("-inf")
-    """When it is time where nothing but what cannot be excluded asks for it."""
+    """When it is time for a table that is only doubted."""
     plan: TablePlan | None = None
     since: object = None
     """Of the last one, if it came to no end."""
@@ -157,8 +161,8 @@ class Reconciler:
         self._told: dict[TableId, Break] = {}
         self._attempts: dict[TableId, _Attempts] = {}
         self._cycle_at_break: dict[TableId, object] = {}
-        self._urgent: dict[TableId, bool] = {}
-        """Of the tables heard of since they were compared last: whether any of it was urgent."""
+        self._doubted: set[TableId] = set()
+        """Tables to be compared at leisure."""
 
     def __repr__(self) -> str:
         return f"Reconciler({[str(table) for table in self._told]})"
@@ -166,7 +170,8 @@ class Reconciler:
     def heard(self, table: TableId, unseen: Unseen) -> None:
         """It is remembered that changes of the table may have gone unseen, and rows after them are delivered
         next: what is compared before that would only differ."""
-        self._urgent[table] = unseen.urgent or self._urgent.get(table, False)
+        if not unseen.urgent:
+            self._doubted.add(table)
         self._cycle_at_break[table] = self._standing(table).cycle
 
     def run(self) -> None:
@@ -203,17 +208,19 @@ class Reconciler:
                 self._events.break_stands(found, by_itself=self._work is not None)
         if self._work is None:
             return
-        for found in standing.values():
-            plan = self._plans().get(found.table)
-            if plan is not None and self._due(found.table, plan):
-                self._reconcile(found, plan, self._work)
+        plans = self._plans()
+        for table in (*standing, *(self._doubted - standing.keys())):
+            plan = plans.get(table)
+            if plan is not None and self._due(table, plan, urgent=table in standing):
+                self._reconcile(standing.get(table), plan, self._work)
                 return
 
     def _forget(self, table: TableId) -> None:
+        """Source and target are equal."""
         self._told.pop(table, None)
         self._events.break_mended(table)
 
-    def _due(self, table: TableId, plan: TablePlan) -> bool:
+    def _due(self, table: TableId, plan: TablePlan, *, urgent: bool) -> bool:
         attempts, standing = self._attempts.get(table), self._standing(table)
         if not standing.running or standing.cycle in (None, self._cycle_at_break.get(table)):
             return False
@@ -221,23 +228,24 @@ class Reconciler:
             return False
         if attempts is None or attempts.of_another(plan, standing.since):
             return True
-        urgent = self._urgent.get(table, True)  # what was not heard of is of an earlier run, or of a command
         return self._clock.monotonic() >= (attempts.not_before if urgent else attempts.at_leisure)
 
-    def _reconcile(self, found: Break, plan: TablePlan, work: Work) -> None:
-        began, since = self._clock.monotonic(), self._standing(found.table).since
-        self._urgent.pop(found.table, None)
+    def _reconcile(self, found: Break | None, plan: TablePlan, work: Work) -> None:
+        """Compare and mend the table of `plan`; `found` is what is remembered of it, None: it is doubted."""
+        table = plan.table
+        began, since = self._clock.monotonic(), self._standing(table).since
+        self._doubted.discard(table)
 
         def look() -> None:
-            standing = self._standing(found.table)
+            standing = self._standing(table)
             if not standing.running or standing.since != since:
                 raise Interrupted
 
-        self._events.reconciling(found.table, "comparing")
+        self._events.reconciling(table, "comparing")
         result = Reconciled()
         error: CdcError | None = None
         try:
-            result = work(plan, look, lambda: self._events.reconciling(found.table, "repairing"))
+            result = work(plan, look, lambda: self._events.reconciling(table, "repairing"))
         except Interrupted:
             outcome: Outcome = "interrupted"
         except (Stopped, LeaseHeld):
@@ -248,24 +256,29 @@ class Reconciler:
             refused = isinstance(failed, TargetError) and failed.code in NOT_ALLOWED
             outcome, error = "refused" if refused else "failed", failed
         except Exception as unexpected:  # noqa: BLE001 - the breaks of other tables are to be mended all the same
-            outcome, error = "failed", _unexpected(found.table, unexpected)
+            outcome, error = "failed", _unexpected(table, unexpected)
         else:
             sent = result.repaired.sent + result.repaired.deleted
             outcome = "different" if result.left else "repaired" if sent else "equal"
         seconds = self._clock.monotonic() - began
-        attempts = self._attempts.setdefault(found.table, _Attempts())
+        attempts = self._attempts.setdefault(table, _Attempts())
         attempts.plan, attempts.since = (plan, since) if error or outcome == "interrupted" else (None, None)
         pause = self._pause(attempts, outcome, seconds - result.waited_seconds)
-        attempts.at_leisure = self._clock.monotonic() + self._interval
-        attempts.not_before = self._clock.monotonic() + pause
-        failures = attempts.failed
+        now = self._clock.monotonic()
+        attempts.not_before = now + pause
+        attempts.at_leisure = now + max(pause, self._interval, seconds / LEISURE_SHARE)
+        doubted = found is None
         self._events.reconciled(
-            ReconciliationReport(found.table, outcome, result, seconds, pause, error, failures)
+            ReconciliationReport(table, outcome, result, seconds, pause, error, attempts.failed, doubted)
         )
-        if outcome in ("equal", "repaired") and self._memory.mended(found):
-            self._forget(found.table)
+        if outcome not in ("equal", "repaired"):
+            if found is None and outcome != "refused":
+                self._doubted.add(table)
+            self._events.reconciling(table, "waiting")
+        elif found is None or self._memory.mended(found):
+            self._forget(table)
         else:
-            self._events.reconciling(found.table, "waiting")
+            self._events.reconciling(table, "waiting")
 
     def _pause(self, attempts: _Attempts, outcome: Outcome, worked_seconds: float) -> float:
         """Until the next comparison of the table, if it is needed."""

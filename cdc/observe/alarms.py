@@ -220,12 +220,18 @@ class Alarms:
             problem = f"changes of older rows may have gone unseen, and comparing failed: {error.problem}"
             self._tail_broken(table, problem, f"{error.remedy}. {later}.")
 
-    def tail_mended(self, table: TableId) -> None:
-        """Cleared at once, unless it comes and goes, as while an encrypted log is not followed."""
+    def tail_mended(self, table: TableId) -> bool:
+        """Cleared at once, unless it comes and goes, as while an encrypted log is not followed. Answers
+        whether it stood."""
+        if not any(
+            each.name == TAIL_BROKEN.name and each.subject == str(table) for each in self.alerts.standing()
+        ):
+            return False
         now, before = self._clock.monotonic(), self._mended_at.get(table)
         self._mended_at[table] = now
         often = before is not None and now - before < MENDED_SECONDS
         self.alerts.clear(TAIL_BROKEN, str(table), at_once=not often)
+        return True
 
     def look(self, tables: Iterable[TableCondition], breaker: str) -> None:
         """What no event tells; to be called about once a second."""

@@ -50,8 +50,11 @@ class UnseenChanges:
         """Is told of a break that is remembered, and compares soon."""
 
     def noted(self, table: TableId, unseen: Unseen) -> None:
-        """It is remembered that changes of the table may have gone unseen."""
+        """Changes of the table may have gone unseen; what is urgent is remembered."""
         self.heard(table, unseen)
+        if not unseen.urgent:
+            self._log.debug("to be compared at leisure", table=str(table), reason=unseen.reason)
+            return
         self._metrics.tail_broken.labels(str(table)).inc()
         with self._lock:
             record = self._record(table)
@@ -73,9 +76,11 @@ class UnseenChanges:
     def break_mended(self, table: TableId) -> None:
         with self._lock:
             record = self._record(table)
+            known = record.broken_since is not None
             record.broken_since = record.reconciling = None
-            self._alarms.tail_mended(table)
-        self._log.info("source and target are equal again", table=str(table))
+            known |= self._alarms.tail_mended(table)
+        if known:
+            self._log.info("source and target are equal again", table=str(table))
         self._changed()
 
     def reconciling(self, table: TableId, step: Step) -> None:
@@ -97,7 +102,7 @@ class UnseenChanges:
                 record = self._record(event.table)
                 record.reconciled_at = self._clock.wall()
                 record.reconciled_rows = repaired.sent + repaired.deleted
-            else:
+            elif not (event.doubted and event.outcome == "refused"):
                 self._alarms.not_reconciled(event)
         say = self._log.info if event.outcome in ("equal", "repaired", "interrupted") else self._log.warning
         say(

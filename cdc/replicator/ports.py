@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,8 +98,12 @@ class Source(Protocol):
         `wake` was called."""
         ...
 
+    def nudge(self) -> None:
+        """End every `wait` that is under way, from any thread."""
+        ...
+
     def wake(self) -> None:
-        """End every `wait` now, from any thread."""
+        """End every `wait` now and those to come, from any thread."""
         ...
 
     def close(self) -> None: ...
@@ -249,6 +253,14 @@ class Marks(Protocol):
         """
         ...
 
+    def moved(self) -> Collection[TableId]:
+        """The tables whose mark was moved by hand since they were loaded: to be loaded again.
+
+        Raises:
+            StateError: the store cannot be read.
+        """
+        ...
+
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.
 
@@ -324,7 +336,7 @@ class Observer(Protocol):
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None: ...
 
     def unseen_noted(self, table: TableId, unseen: Unseen) -> None:
-        """It is remembered that changes may have gone unseen."""
+        """Changes may have gone unseen; what is urgent is remembered by now."""
         ...
 
     def held(self, table: TableId, waiting: Waiting) -> None:

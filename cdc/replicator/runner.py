@@ -163,6 +163,9 @@ class Replicator:
             looks += 1
             try:
                 shared.marks.check_lease()
+                for table in shared.marks.moved():
+                    if table in self._loops:
+                        self._loops[table].reload()
             except LeaseHeld as error:  # also while there is nothing to insert
                 self.lost(error)
             except CdcError:  # a store that cannot be read halts the tables

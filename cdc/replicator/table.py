@@ -25,6 +25,7 @@ from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.spool import Spool
 from cdc.stored import TableProgress
 
+_READ_ANEW = "it is read from its mark alone, for it is not known up to where its log was delivered"
 LEARNING_SECONDS = 0.5
 """The longest wait for a change while the reader has more to learn of what is delivered."""
 AWAY_SECONDS = 0.25
@@ -63,6 +64,7 @@ class TableLoop:
         self._lost = lost
         self.pressure = Pressure(shared.clock)
         self._new_plan: TablePlan | None = None
+        self._again = False
         self._delivery: Delivery | None = None
         self.caught_up_to: Position | None = None
         """The newest position that the table was read to with all of it delivered, in this run."""
@@ -87,6 +89,11 @@ class TableLoop:
         since = None if delivery is None else delivery.sending_since
         return None if since is None else max(0.0, self._clock.monotonic() - since)
 
+    def reload(self) -> None:
+        """Go on from what is stored, once what was read is delivered; from any thread."""
+        self._again = True
+        self._source.nudge()
+
     def run(self) -> None:
         """Replicate until the stop event is set; no error leaves this method."""
         while not self._stop.is_set():
@@ -104,6 +111,7 @@ class TableLoop:
 
     def _replicate(self) -> None:
         self._enter(TableState.SETUP)
+        self._again = False
         if self._new_plan is not None:
             self._plan, self._new_plan = self._new_plan, None
         elif self._shared.plan_again is not None and self._setups_failed:
@@ -160,6 +168,9 @@ class TableLoop:
         )
         self._delivery = delivery
         position = spool.position or progress.position
+        if position is None and (progress.mark is not None or progress.batches or progress.resets):
+            # After the reader before this one has ended: it may have missed deletions of its last moments.
+            self._note(Unseen(_READ_ANEW))
         reader = self._source.open(self._plan, position, progress.digests)
         hold = self._hold()
         try:
@@ -199,7 +210,7 @@ class TableLoop:
     ) -> None:
         retry_at, hastened = self._clock.monotonic(), False
         position, read_to = self._source.position(), None
-        while not self._stop.is_set() and self._new_plan is None:
+        while not (self._stop.is_set() or self._new_plan is not None or self._again):
             started, cpu = self._clock.monotonic(), self._cpu(pipeline)
             # The position is from before the read: a change during it ends the wait below.
             if position != read_to or not route.busy:
@@ -274,7 +285,8 @@ class TableLoop:
     def _note(self, unseen: Unseen | None) -> None:
         """Nothing is sent, and no place stored, past changes that went unseen before that is remembered."""
         if unseen is not None:
-            self._marks.note_unseen(self._plan.table, unseen.reason)
+            if unseen.urgent:
+                self._marks.note_unseen(self._plan.table, unseen.reason)
             self._observer.unseen_noted(self._plan.table, unseen)
 
     def _halt(self, error: CdcError) -> None:

@@ -192,6 +192,10 @@ class DuckDbSource(Closing):
         """
         return self._watch.wait(since, timeout_seconds)
 
+    def nudge(self) -> None:
+        """End every `wait` that is under way, from any thread."""
+        self._watch.nudge()
+
     def wake(self) -> None:
         """End every `wait` now, and those to come, and every retry, from any thread."""
         self._snapshots.ending = True

@@ -13,6 +13,10 @@ from cdc.change import TableId
 from cdc.clock import Clock
 from cdc.state.database import Database
 
+MARK_MOVED = "its mark was moved: what was deleted before that is not known any more"
+"""Why a table whose mark was moved by hand is to be compared."""
+READ_ANEW = "its columns are others: it is read anew, and what was deleted meanwhile is not known"
+
 
 @dataclass(frozen=True, slots=True)
 class Break:

@@ -16,7 +16,7 @@ from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.errors import StateError
-from cdc.state import digests, spool
+from cdc.state import breaks, digests, spool
 from cdc.state.breaks import Breaks
 from cdc.state.database import Database, Mode
 from cdc.state.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
@@ -100,6 +100,7 @@ class Store(Closing):
             for table in marks:
                 spool.unmark(connection, source, table)
                 digests.drop(connection, source, table)
+                breaks.note(connection, source, table, breaks.MARK_MOVED, now)
 
     def salvage(self, damaged: Path) -> int:
         """Take over the failed rows that can still be read in a damaged store. Returns how many."""

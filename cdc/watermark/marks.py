@@ -242,6 +242,19 @@ class BoundMarks:
             connection.execute(_RESTART, (self._lease.source, table.schema, table.name))
             spool.unmark(connection, self._lease.source, table)
             delivered_digests.drop(connection, self._lease.source, table)
+            breaks.note(connection, self._lease.source, table, breaks.READ_ANEW, self._clock.wall())
+
+    def moved(self) -> frozenset[TableId]:
+        """The tables whose mark was moved by hand since they were loaded.
+
+        Raises:
+            StateError: the store cannot be read.
+        """
+        rows = self._database.query(_RESETS, (self._lease.source,))
+        stored = {TableId(schema, name): resets for schema, name, resets in rows}
+        return frozenset(
+            table for table, resets in dict(self._resets).items() if stored.get(table, 0) != resets
+        )
 
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.
@@ -342,6 +355,7 @@ _TABLE = """
     SELECT mark, columns, position, rows, bytes, batches, schema_version, resets
     FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?
 """
+_RESETS = "SELECT schema_name, table_name, resets FROM tables WHERE source = ?"
 _COUNT_FAILED = "SELECT count(*) FROM failed_rows WHERE source = ? AND schema_name = ? AND table_name = ?"
 _RESTART = """
     UPDATE tables SET mark = NULL, position = NULL, schema_version = NULL, resets = resets + 1

@@ -33,7 +33,7 @@ class Change:
         shown = _shown(self.record, self.after)
         columns, before = columns_of(self.record), self.record.mark
         if columns is not None and (before is None or columns.order(self.after) > columns.order(before)):
-            return f"{shown}: rows before it that are not delivered yet will NOT be sent"
+            return f"{shown}: rows before it that are not delivered yet are sent only once it is compared"
         return f"{shown}: rows from there on are sent again"
 
 

@@ -97,6 +97,8 @@ class LoggedSource:
             )
             return Position(1, len(self.history))
 
+    def nudge(self) -> None: ...
+
     def wake(self) -> None:
         with self._changed:
             self._woken = True

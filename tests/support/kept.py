@@ -118,7 +118,7 @@ class Kept:
     @property
     def broken(self) -> list[str]:
         """Why changes may have gone unseen."""
-        return [each.reason for each in self.unseen]
+        return [each.reason for each in self.unseen if each.urgent]
 
     def note(self) -> None:
         """Remember what the reader says may have gone unseen."""

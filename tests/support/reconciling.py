@@ -15,7 +15,7 @@ from typing import Any, Self
 from cdc.state import open_store
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
-from tests.support.writers import Writer
+from tests.support.writers import CURRENT, Writer
 
 COLUMNS = "id INTEGER PRIMARY KEY, seq BIGINT NOT NULL, s VARCHAR"
 VALUES = "i, i, 'row ' || i"
@@ -29,6 +29,7 @@ class Scene:
         query: asks the target round our code.
         columns, values: of the table, if it is another; the values are of row number `i`.
         sync, more: lines of the configuration.
+        version: the writer's DuckDB, if it is another.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Scene:
         deletes: str = "replicate",
         sync: str = "",
         more: str = "",
+        version: str = "",
     ) -> None:
         self.source = directory / "s.duckdb"
         self.config = directory / "c.toml"
@@ -50,7 +52,7 @@ class Scene:
         self._query = query
         self.url = url
         self.configure(url, deletes=deletes, sync=sync, more=more)
-        self.writer = Writer(self.source)
+        self.writer = Writer(self.source, version or CURRENT)
         self.writer.run(f"CREATE TABLE t ({columns})")
         self.writer.run(f"INSERT INTO t SELECT {values} FROM range({rows}) r(i)")
         self.writer.run("CHECKPOINT")
@@ -67,7 +69,7 @@ log_format = "json"
 [sync]
 clickhouse_endpoint = "{url}"
 deletes = "{deletes}"
-reconcile_interval_sec = 1
+{"" if "reconcile_interval_sec" in sync else "reconcile_interval_sec = 1"}
 {sync}
 [error_handling]
 retry_first_ms = 100

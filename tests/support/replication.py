@@ -106,6 +106,8 @@ class MemorySource:
             )
             return Position(1, self._commits)
 
+    def nudge(self) -> None: ...
+
     def wake(self) -> None:
         with self._changed:
             self._woken = True
@@ -249,6 +251,9 @@ class MemoryMarks:
         if (error := self.refuse_note()) is not None:
             raise error
         self.notes.append((reason, len(self.decisions)))
+
+    def moved(self) -> frozenset[TableId]:
+        return frozenset()
 
     def restart(self, table: TableId) -> None:
         self.restarted.append(table)

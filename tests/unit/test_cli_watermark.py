@@ -135,10 +135,10 @@ def test_a_mark_is_moved_back_and_the_others_stay(run: Run, state: Path) -> None
     assert marks(state) == {"trades": "500", "orders": "2024-01-01 00:00:00"}
 
 
-def test_a_mark_set_forward_warns_of_the_rows_that_are_left_out(run: Run, state: Path) -> None:
+def test_a_mark_set_forward_warns_of_the_rows_before_it(run: Run, state: Path) -> None:
     result = run("watermark", "set", "main.orders", "2024-01-01T00:00:00.000000001", "--yes")
     assert (
-        "seq 2024-01-01 00:00:00.000000001: rows before it that are not delivered yet will NOT"
+        "seq 2024-01-01 00:00:00.000000001: rows before it that are not delivered yet are sent only"
         in result.output
     )
     assert marks(state)["orders"] == "2024-01-01 00:00:00.000000001"

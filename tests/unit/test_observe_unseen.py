@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -132,6 +133,21 @@ def test_a_log_that_breaks_often_is_told_of_once(observer: ReplicationObserver) 
     levels = [entry["log_level"] for entry in log if entry["event"] == "to be compared with the target"]
     assert levels == ["info", "debug", "debug"]
     assert 'cdc_tail_broken_total{table="main.trades"} 3.0' in observer.render_metrics().decode()
+
+
+def test_a_doubt_is_neither_an_alert_nor_unwell_also_where_the_user_may_not_compare(
+    observer: ReplicationObserver,
+) -> None:
+    """[S4] A user that may only insert is not alarmed at every checkpoint of its writer."""
+    observer.unseen_noted(TRADES, Unseen("it cannot be excluded", urgent=False))
+    error = TargetError("query", "it", "not enough privileges", "Grant it", code=497)
+    observer.unseen.reconciled(replace(report("refused", error=error), doubted=True))
+    assert alert(observer) is None
+    assert [each.broken_since for each in observer.status().tables if each.broken_since] == []
+    observer.unseen.reconciled(replace(report("different", left=5), doubted=True))
+    assert alert(observer) is not None
+    observer.unseen.break_mended(TRADES)
+    assert alert(observer) is None
 
 
 def test_what_the_reconciler_does_is_no_sign_of_life_of_the_table(tmp_path: Path) -> None:

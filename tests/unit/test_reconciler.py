@@ -12,6 +12,7 @@ import pytest
 from cdc.change import TableId, TablePlan, Unseen
 from cdc.comparison.reconciler import (
     FIRST_RETRY_SECONDS,
+    LEISURE_SHARE,
     MOST_INTERVALS,
     WORK_SHARE,
     Interrupted,
@@ -117,7 +118,8 @@ class Bench:
 
     def note(self, table: TablePlan = A, unseen: Unseen = UNSEEN) -> None:
         """Have it remembered, and told, that changes of the table may have gone unseen."""
-        self.breaks.note(table.table, unseen.reason)
+        if unseen.urgent:
+            self.breaks.note(table.table, unseen.reason)
         self.reconciler.heard(table.table, unseen)
 
     def look(self, times: int = 1) -> None:
@@ -299,16 +301,39 @@ def test_the_wait_for_rows_on_their_way_is_no_work_to_rest_from(bench: Bench) ->
     assert bench.until_next() == pytest.approx(1.0, abs=1.0)
 
 
-def test_what_only_cannot_be_excluded_is_compared_once_in_the_interval(bench: Bench) -> None:
-    bench.break_table()
-    bench.look()
-    doubt = replace(UNSEEN, urgent=False)
+def test_a_table_that_is_only_doubted_is_compared_once_in_the_interval_and_nothing_is_remembered(
+    bench: Bench,
+) -> None:
+    doubt = Unseen("it cannot be excluded", urgent=False)
+    bench.break_table(unseen=doubt)
+    assert bench.breaks.standing() == ()
+    bench.look(3)
+    assert (bench.worked, bench.told.outcomes, bench.told.stands) == ([A.table], ["equal"], [])
+    assert bench.told.reports[0].doubted
+    bench.break_table(unseen=doubt)
     bench.break_table(unseen=doubt)
     assert bench.until_next() == pytest.approx(INTERVAL, abs=1.0)
     bench.break_table(unseen=doubt)
     bench.break_table()
-    bench.break_table(unseen=doubt)
     assert bench.until_next() == pytest.approx(2.0 / WORK_SHARE, abs=1.0)
+
+
+def test_comparing_at_leisure_takes_a_small_share_of_the_time(bench: Bench) -> None:
+    bench.seconds = 60.0
+    bench.break_table(unseen=Unseen("it cannot be excluded", urgent=False))
+    bench.look()
+    bench.break_table(unseen=Unseen("it cannot be excluded", urgent=False))
+    assert bench.until_next() == pytest.approx(60.0 / LEISURE_SHARE, abs=1.0)
+
+
+def test_a_doubted_table_that_is_different_or_fails_is_compared_again(bench: Bench) -> None:
+    bench.outcomes = [AWAY, Reconciled(Repaired(sent=1), left=1)]
+    bench.break_table(unseen=Unseen("it cannot be excluded", urgent=False))
+    bench.look()
+    bench.until_next()
+    bench.until_next()
+    bench.look(2000)
+    assert bench.told.outcomes == ["failed", "different", "equal"]
 
 
 @pytest.mark.parametrize("change", [{"running": False}, {"since": 2.0}])

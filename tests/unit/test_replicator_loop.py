@@ -69,6 +69,15 @@ def test_nothing_is_sent_before_it_is_remembered_that_changes_went_unseen() -> N
     assert [error for _, error, _, _ in rig.observer.retries] == refused
 
 
+def test_what_only_cannot_be_excluded_is_told_and_not_remembered() -> None:
+    rig = Rig()
+    doubt = Unseen("it cannot be excluded", urgent=False)
+    rig.source.unseen.append(doubt)
+    with rig.running():
+        wait_until(lambda: bool(rig.observer.cycles), "the table to be read to its end")
+    assert (rig.marks.notes, rig.observer.unseen) == ([], [(PLAN.table, doubt)])
+
+
 def test_what_went_unseen_is_remembered_also_where_there_is_nothing_to_send() -> None:
     rig = Rig()
     rig.source.unseen.append(Unseen("the table was emptied"))

@@ -53,25 +53,24 @@ def test_a_checkpoint_is_explained_by_what_the_log_touched(
     assert now.explained_by(BEFORE, log) is explained
 
 
-def test_rows_vanished_are_those_the_log_did_not_delete() -> None:
-    assert after(live_rows=28).vanished(BEFORE, logged(inserted=1, deleted=1)) == 2
-    assert after(live_rows=31).vanished(BEFORE, logged(inserted=1)) == 0
-
-
 def test_rows_appeared_are_those_the_log_did_not_insert() -> None:
     assert after(live_rows=40).appeared(BEFORE, logged(inserted=3, deleted=1)) == 8
     assert after(live_rows=29).appeared(BEFORE, logged(deleted=1)) == 0
 
 
-def test_rows_may_be_lacking_when_more_are_dead_or_fewer_are_stored() -> None:
-    assert not after(stored_rows=40, live_rows=40).may_lack_rows_of(BEFORE)
-    assert after(live_rows=29).may_lack_rows_of(BEFORE)
-    assert after(stored_rows=20, live_rows=20).may_lack_rows_of(BEFORE)
+def test_rows_that_went_and_came_without_the_log_are_not_explained_though_as_many_live() -> None:
+    """Ten rows deleted, and as many inserted besides."""
+    assert not after(stored_rows=40, live_rows=30).explained_by(BEFORE, logged())
+    assert not after(stored_rows=20, live_rows=20).kept_all(BEFORE, logged(deleted=10, touched=(1,)))
+    assert after(stored_rows=31, live_rows=21).kept_all(BEFORE, logged(inserted=1, deleted=10, touched=(1,)))
 
 
-def test_deletions_in_the_log_do_not_make_rows_lack() -> None:
-    assert not after(live_rows=29).may_lack_rows_of(BEFORE, logged(deleted=1))
-    assert after(live_rows=28).may_lack_rows_of(BEFORE, logged(deleted=1))
+def test_row_groups_that_were_written_anew_may_hide_an_update() -> None:
+    assert after(digests=(1, 7, 3)).changed_since(BEFORE) == [1]
+    assert after().changed_since(BEFORE) == []
+    gaps = RowGroups(iteration=4, stored_rows=30, live_rows=30, ends=(), digests=(1, 2, 3), last=40)
+    assert after(digests=(1, 7, 3)).changed_since(gaps) is None
+    assert after().changed_since(gaps) == []
 
 
 def test_groups_stay_where_they_were_if_blocks_and_row_ids_are_the_same() -> None:

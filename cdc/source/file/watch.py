@@ -65,6 +65,7 @@ class Watch:
         self._guard = threading.Lock()
         self._waiting: set[threading.Event] = set()
         self._woken = threading.Event()
+        self._nudges = 0
         self._last_change = Position(0, 0), clock.monotonic()
         self._changes_in_a_row = 0
         self._observer = Observer() if notify else None
@@ -83,14 +84,14 @@ class Watch:
         return self._pinner.position()
 
     def wait(self, since: Position, timeout_seconds: float) -> Position:
-        """Wait until the position differs from `since`, and answer it; `since` itself if the time passed or
-        `wake` was called.
+        """Wait until the position differs from `since`, and answer it; `since` itself if the time passed, or
+        `nudge` or `wake` was called.
 
         Raises:
             SourceError: the file cannot be read.
         """
         deadline = self._clock.monotonic() + timeout_seconds
-        changed = threading.Event()
+        changed, nudges = threading.Event(), self._nudges
         waited = False
         with self._guard:
             self._waiting.add(changed)
@@ -102,7 +103,9 @@ class Watch:
                     self._changed(position, waited=waited)
                     return position
                 left = deadline - self._clock.monotonic()
-                if left <= 0 or self._woken.is_set():  # since the loop's question, and before `clear`
+                if (
+                    left <= 0 or self._nudges != nudges or self._woken.is_set()
+                ):  # since the loop's question, and before `clear`
                     return since
                 waited = True
                 self._clock.wait(changed, min(left, self._next_pause()))
@@ -110,6 +113,11 @@ class Watch:
         finally:
             with self._guard:
                 self._waiting.discard(changed)
+
+    def nudge(self) -> None:
+        """End every `wait` that is under way."""
+        self._nudges += 1
+        self._tell()
 
     def wake(self) -> None:
         """End every `wait` now, and those to come."""

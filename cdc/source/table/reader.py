@@ -31,6 +31,8 @@ from cdc.source.tail.tail import Lost, Round, Tail
 
 _UNREAD = "a log, or the end of one, may have come and gone between two reads"
 _LACKING = "rows may have been deleted while the log was not followed"
+_DOUBTFUL = "a commit that skipped the log may have updated rows among those that the log changed"
+_SKIPPED = "commits came before the log could be followed again"
 _LATE = "updates and deletions of rows before the mark are not seen before the writer's next checkpoint"
 _TELL_SECONDS = 2.0
 """Between two tellings of that while commits go on: each may be one that is not seen."""
@@ -89,8 +91,8 @@ class TailingReader:
         """The last read came to its end with a tail."""
         self._unseen = False
         """Updates or deletions since that checkpoint may not have been handed out."""
-        self._again: tuple[Position, bool] | None = None
-        """Where a tail was whose DuckDB ended, and whether something had gone unseen before that."""
+        self._handed_to: Position | None = None
+        """How far a tail that was lost had been handed out: the next one goes on there, if it can."""
         self._resend = Resend(reader, clock, digests)
         self._shown = Position(0, 0)
         """How far rows that were handed out again may have been read."""
@@ -262,10 +264,10 @@ class TailingReader:
         groups, logged = tail.groups, None if self._unseen else tail.logged
         assert groups is not None, "it has been started"
         unseen = self._unseen or not tail.explained
-        if tail.vanished and self._loses_rows:
-            self._note(f"{tail.vanished} rows were deleted without the log")
-        elif unseen and self._loses_rows and (before is None or groups.may_lack_rows_of(before, logged)):
-            self._note(_LACKING)
+        if unseen and self._loses_rows:  # other changes are handed out again
+            self._note(Unseen(_LACKING))
+        elif tail.doubtful:
+            self._note(Unseen(_DOUBTFUL, urgent=False))
         self._resend.checkpointed(groups, before, logged, unseen=unseen)
         self._unseen = False
 
@@ -273,34 +275,36 @@ class TailingReader:
         iteration = self._pinner.position().iteration
         if self._refused_in == iteration:
             return
-        later = self._groups is not None and iteration > self._groups.iteration
+        before = self._groups
+        later = before is not None and iteration > before.iteration
+        since = self._since if before is None else self._handed_to
         try:
             self._tail = self._make_tail()
-            since = self._again[0] if self._again is not None else self._resend.resume_from(self._since)
-            resumed = self._tail.start(since, whole_log=later or self._since is not None)
+            place = self._resend.resume_from(since) if before is None else since
+            resumed = self._tail.start(place, whole_log=later or since is not None)
         except Lost as lost:
             self._lose(lost)
             return
         groups = self._tail.groups
         assert groups is not None, "it has been started"
-        again, self._again = self._again, None
-        if self._groups is None:
+        if before is None:
             self._groups = groups
-            unseen = self._resend.restarted(groups, self._since, resumed=resumed)
-            if unseen and self._loses_rows and groups.stored_rows:
-                self._note(_LACKING)
+            unseen = self._resend.restarted(groups, since, resumed=resumed, unseen=self._unseen)
+            if unseen and self._loses_rows:
+                self._note(Unseen(_LACKING))
             self._unseen = False
-        elif groups.iteration > self._groups.iteration:
+        elif groups.iteration > before.iteration:
             if not later:  # it did not begin where the log does
                 self._lose(Lost("a checkpoint ran meanwhile", passing=True))
                 return
+            self._unseen = True
             self._checkpointed(self._tail)
-        elif again is not None and resumed:
-            self._unseen = again[1]
+        elif not resumed:
+            self._unseen = True
+            self._note(Unseen(_SKIPPED))
         self._resend.touched(self._tail.touched)
         self._told, self._late = "", None
-        self._since = None
-        self._refused_in = None
+        self._since = self._refused_in = None
         self._reader.resume_from = self._tail.position
 
     def _lose(self, lost: Lost) -> None:
@@ -311,12 +315,9 @@ class TailingReader:
         self._late = None if lost.passing else f"{_LATE}: {lost}"
         self._refused_in = None if lost.passing else self._pinner.position().iteration
         self._snapshot_due = True
-        place = self._reader.resume_from if self._tail is not None else None
-        if self._again is None and lost.ended and place is not None:
-            self._again = place, self._unseen
-        elif not lost.ended:
-            self._again = None
-        self._unseen = True
+        self._unseen |= not lost.passing
+        if self._tail is not None:
+            self._handed_to = self._reader.resume_from
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated
         self._resend.lost(recreated=lost.recreated)
@@ -337,10 +338,11 @@ class TailingReader:
         now, told = self._clock.monotonic(), self._late_told
         if told is None or told[0].iteration != position.iteration or now - told[1] >= _TELL_SECONDS:
             self._late_told = position, now
-            self._note(self._late)
+            self._note(Unseen(self._late))
 
-    def _note(self, reason: str) -> None:
-        self._unnoted = Unseen(reason)
+    def _note(self, unseen: Unseen) -> None:
+        if self._unnoted is None or unseen.urgent:
+            self._unnoted = unseen
 
     def _drop_tail(self) -> None:
         if self._tail is not None:

@@ -65,13 +65,16 @@ class Resend:
         whole = since is not None and since.iteration == self._complete_at
         return since if whole or not self._stored else None
 
-    def restarted(self, groups: RowGroups, since: Position | None, *, resumed: bool) -> bool:
+    def restarted(
+        self, groups: RowGroups, since: Position | None, *, resumed: bool, unseen: bool = False
+    ) -> bool:
         """Begin on what is stored, at the checkpoint of `groups`; answers whether changes may have gone
-        unseen."""
-        if self._complete_at == groups.iteration:
+        unseen, as they have where `unseen` says it."""
+        cut_back = since is not None and since.iteration == groups.iteration and not resumed
+        if self._complete_at == groups.iteration and not (unseen or cut_back):
             self._digests.checkpointed(groups.iteration, groups.end, appended_from=_NOWHERE)
             return False
-        unseen = self._stored or (since is not None and not resumed)
+        unseen |= self._stored or (since is not None and not resumed)
         self.checkpointed(groups, None, None, unseen=unseen)
         return unseen
 

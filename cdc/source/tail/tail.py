@@ -27,7 +27,7 @@ from cdc.source.format.frames import NotUnderstood
 from cdc.source.tail.checkpoint_base import CheckpointBase
 from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
 from cdc.source.tail.leaves import RowIds
-from cdc.source.tail.row_groups import Logged, RowGroups, read_groups
+from cdc.source.tail.row_groups import Content, Logged, RowGroups, read_content, read_groups
 from cdc.source.tail.touched import Changes, TouchedRows
 from cdc.source.tail.twin import Twin
 
@@ -47,7 +47,6 @@ class Lost(Exception):
 
     `passing`: what happened is over, and a new tail may start at once; otherwise not before a checkpoint.
     `recreated`: the table was dropped. `first_row_id`: rows from there on were inserted and not handed out.
-    `ended`: the DuckDB of the tail has been replaced; a new one may go on in the log where this one was.
     """
 
     def __init__(
@@ -57,10 +56,8 @@ class Lost(Exception):
         passing: bool = False,
         recreated: bool = False,
         first_row_id: int | None = None,
-        ended: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.ended = ended
         self.passing = passing
         self.recreated = recreated
         self.first_row_id = first_row_id
@@ -188,6 +185,7 @@ class Tail:
             raise Lost(f"a column is named {hiding}, and hides DuckDB's row ids")
         self._table = table
         self._columns = columns
+        self._stored = [column.name for column in columns if column.generated is None]
         self._key = key
         self._filter = filter
         self._pinner = pinner
@@ -198,8 +196,10 @@ class Tail:
         """The row groups of the checkpoint before the present log."""
         self.explained = True
         """Whether the log before explains them, as far as they show it."""
-        self.vanished = 0
-        """Rows that it does not explain the deletion of."""
+        self.doubtful = False
+        """An update without the log may lie in row groups that the log changed as well."""
+        self._last_group: tuple[tuple[int, int], Content] | None = None
+        """The row ids of the last row group of the checkpoint, and what its rows are."""
         self.appeared = 0
         """Rows that it does not explain the insertion of."""
         self.logged: Logged | None = None
@@ -279,8 +279,7 @@ class Tail:
         except (NotFollowable, NotUnderstood, duckdb.Error) as error:
             raise self.failed(error) from error
         except SnapshotSuperseded as error:
-            ended = self._generation != self._session.generation
-            raise Lost(error.problem, passing=True, ended=ended) from error
+            raise Lost(error.problem, passing=True) from error
 
     def failed(self, error: Exception) -> Lost:
         """What `error` means. If DuckDB has ended, in which several tails work, it is started afresh once.
@@ -294,7 +293,7 @@ class Tail:
             touched_rows is not None and self._pinner.position().iteration > touched_rows.base.iteration
         )
         ended = self._session.replaced(self._generation, error)
-        return Lost(str(error).partition("\n")[0], passing=overtaken or ended, ended=ended)
+        return Lost(str(error).partition("\n")[0], passing=overtaken or ended)
 
     def close(self) -> None:
         if self._touched is not None:
@@ -377,13 +376,45 @@ class Tail:
         else:
             if before is not None:
                 logged = self.logged = touched_rows.logged()
-                self.explained = self.groups.explained_by(before, logged)
-                self.vanished = self.groups.vanished(before, logged)
+                unchanged = self._unchanged(before, logged, base)
+                self.explained = self.groups.explained_by(before, logged) and unchanged is not False
+                self.doubtful = self.explained and unchanged is None
                 self.appeared = self.groups.appeared(before, logged)
             touched_rows.base.close()
             touched_rows.begin(base)
+        self._last_group = self._read_last_group(base)
         if base.iteration != position.iteration:
             raise Lost("a checkpoint followed a checkpoint", passing=True)
+
+    def _unchanged(self, before: RowGroups, logged: Logged, base: CheckpointBase) -> bool | None:
+        """Whether the rows of the checkpoint `before` that the log did not change are as they were in `base`;
+        None where that cannot be said. Of a log that only inserts it can: the last row group alone was
+        written anew, and can be read."""
+        groups = self.groups
+        changed = groups.changed_since(before) if groups is not None else None
+        if groups is None or changed is None or not groups.kept_all(before, logged):
+            return None
+        if not changed:
+            return True
+        if len(logged.touched) or changed != [len(before.digests) - 1] or self._last_group is None:
+            return None
+        span, content = self._last_group
+        try:
+            return read_content(self.cursor, base, self._stored, span) == content
+        except duckdb.Error:
+            base.verify()
+            raise
+
+    def _read_last_group(self, base: CheckpointBase) -> tuple[tuple[int, int], Content] | None:
+        groups = self.groups
+        if groups is None or not groups.ends:
+            return None
+        span = groups.row_ids(len(groups.ends) - 1)
+        try:
+            return span, read_content(self.cursor, base, self._stored, span)
+        except duckdb.Error:
+            base.verify()
+            raise
 
     def _move_to_next_base(self, last: Commits) -> None:
         """Fetch rows from the file as the checkpoint after the `last` commits of a log left it, where they
