@@ -197,7 +197,8 @@ FAILED_SYNCS = AlertKind(
 BUFFER_MEMORY = AlertKind(
     "buffer_memory",
     Severity.WARNING,
-    "Reading is throttled until the target keeps up; check the target, or raise the buffer's limits.",
+    "Rows that were read fill their memory, and reading waits for the target: check it, or raise [limits]"
+    " max_memory_mb.",
 )
 TRADE_RATE = AlertKind(
     "trade_rate",

@@ -18,7 +18,8 @@ class LimitsConfig(Section):
     max_connections_per_second: Annotated[int, Field(ge=0)] = 100
     """New connections to the target."""
     max_memory_mb: Annotated[int, Field(ge=0)] = 2048
-    """Of the process; above 80 % of it reading waits until what was read is delivered."""
+    """80 % of it are for the process with the rows that wait to be delivered, of which reading waits for more
+    room. They always have an eighth: what the tables themselves take, some 2 MB each, no wait makes less."""
 
 
 class SpoolConfig(Section):
@@ -42,7 +43,7 @@ class AlertsConfig(Section):
     success_percent: Annotated[float, Field(ge=0, le=100)] = 95.0
     """Of the last 100 attempts to deliver."""
     memory_percent: Annotated[float, Field(gt=0, le=100)] = 80.0
-    """Of limits.max_memory_mb."""
+    """Of what limits.max_memory_mb leaves to rows that wait."""
     rows_per_second: Annotated[float, Field(ge=0)] = 200.0
     """Delivered, for 5 seconds; 0: never."""
     round_trip_ms: Annotated[float, Field(gt=0)] = 500.0

@@ -200,7 +200,7 @@ class Settings(Section):
         if memory_mb and self.performance.cache_size_mb > memory_mb * 0.8:
             raise ValueError(
                 f"performance.cache_size_mb ({self.performance.cache_size_mb}) is above 80 % of "
-                f"limits.max_memory_mb ({memory_mb}): reading would be slowed for ever"
+                f"limits.max_memory_mb ({memory_mb}): rows that wait to be delivered would have no room"
             )
         names = [table.name.removeprefix("main.") for table in self.tables]
         if len(set(names)) < len(names):

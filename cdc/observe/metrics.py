@@ -80,6 +80,11 @@ class Metrics:
         self.reconciliation_seconds = self._counter(
             "cdc_reconciliation_seconds_total", "Time that they took, rests included", "table"
         )
+        self.memory = self._gauge(
+            "cdc_memory_bytes",
+            "What memory is for: standing, rows waiting to be delivered, and the room those have",
+            "use",
+        )
         self.errors = self._counter("cdc_errors_total", "Errors, by the class of the error", "class")
         self.failed_rows = self._gauge(
             "cdc_failed_rows", "Rows that cannot be loaded and are set aside", "table"

@@ -28,6 +28,7 @@ from cdc.observe.status_file import StatusFile
 from cdc.observe.unseen import UnseenChanges
 from cdc.product import __version__
 from cdc.replicator.hold_decision import Early, Waiting
+from cdc.replicator.limits import MemoryUse
 from cdc.replicator.plan import LeftOut
 from cdc.replicator.ports import Delivered, Spooling
 from cdc.stored import TableProgress
@@ -279,10 +280,14 @@ class ReplicationObserver:
             remedy=f"Those that are gone from the source by now are lost; see: cdc verify {table}",
         )
 
-    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
+    def measured(self, round_trip_seconds: float | None, memory: MemoryUse | None) -> None:
+        if memory is not None:
+            self._metrics.memory.labels("standing").set(memory.standing)
+            self._metrics.memory.labels("waiting").set(memory.waiting)
+            self._metrics.memory.labels("room").set(memory.room)
         self._metrics.round_trip.set(math.nan if round_trip_seconds is None else round_trip_seconds)
         with self._lock:
-            self._alarms.measured(round_trip_seconds, memory_share)
+            self._alarms.measured(round_trip_seconds, memory.share if memory is not None else None)
 
     def source_away(self, error: CdcError) -> None:
         """The source cannot be opened yet."""

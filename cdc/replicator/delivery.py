@@ -50,6 +50,7 @@ class Delivery:
         self._shared = shared
         self._pressure = pressure
         self.clock = shared.clock
+        self.limits = shared.limits
         self._schema_version = schema_version
         self._abandoned = False
         self._sent_at = float("-inf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +32,11 @@ class InFlight:
     """The number it is known by in the spool, now or later; None: it is never spooled."""
     durable: bool = False
     """It is in the spool, and its reader need not care any more."""
+    nbytes: int = field(init=False)
+    """What it takes in memory."""
+
+    def __post_init__(self) -> None:
+        self.nbytes = self.batch.nbytes + self.encoded.nbytes
 
 
 class Pipeline:
@@ -154,6 +159,7 @@ class Pipeline:
             self._left += 1
             if isinstance(item, InFlight):
                 self._flying.append(item)
+                self._delivery.limits.wait(item.nbytes)
             self._waiting.append(item)
             self._changed.notify_all()
 
@@ -193,6 +199,7 @@ class Pipeline:
         with self._changed:
             if isinstance(item, InFlight):
                 self._flying.popleft()
+                self._delivery.limits.wait(-item.nbytes)
             self._left -= 1
             self._moved_at = self._clock.monotonic()
             self._changed.notify_all()

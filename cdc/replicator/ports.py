@@ -20,6 +20,7 @@ from cdc.change import (
 )
 from cdc.errors import CdcError
 from cdc.replicator.hold_decision import Early, Waiting
+from cdc.replicator.limits import MemoryUse
 from cdc.stored import Decision, Held, Spooled, SpoolEntry, TableProgress
 
 
@@ -355,7 +356,7 @@ class Observer(Protocol):
         """Rows of the spool were dropped, and are read again as far as the source still has them."""
         ...
 
-    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
-        """The target's round trip (None: it does not answer), and the memory held as a share of its limit
-        (None: there is no limit)."""
+    def measured(self, round_trip_seconds: float | None, memory: MemoryUse | None) -> None:
+        """The target's round trip (None: it does not answer), and what memory is for (None: there is no
+        limit)."""
         ...

@@ -23,6 +23,7 @@ from cdc.source.format.tested import untested_reader, untested_writer
 from cdc.source.table.ranges import plan_boundaries, read_range
 from cdc.source.table.reader import TailingReader
 from cdc.source.table.snapshot_reader import SnapshotReader
+from cdc.source.tail.checkpoint_base import Bases
 from cdc.source.tail.tail import Lost, Tail
 
 DEFAULT_SKEW_SECONDS = 60.0
@@ -55,6 +56,7 @@ class DuckDbSource(Closing):
         self._pinner = pinner
         self._session = session
         self._tail_session = tail_session
+        self._bases = Bases(pinner, tail_session)
         self._snapshots = snapshots
         self._watch = watch
         self._passing = passing
@@ -136,8 +138,7 @@ class DuckDbSource(Closing):
                 plan.table,
                 schema.columns,
                 plan.key,
-                self._pinner,
-                self._tail_session,
+                self._bases,
                 self._passing,
                 filter=plan.filter,
             )

@@ -24,6 +24,7 @@ from cdc.change import (
 from cdc.errors import CdcError, LeaseHeld, TargetError
 from cdc.failed_row import failed_row
 from cdc.replicator.hold_decision import Early, Waiting
+from cdc.replicator.limits import MemoryUse
 from cdc.replicator.ports import Delivered, Spooling
 from cdc.stored import Decision, Held, HeldRows, SpoolChunk, Spooled, SpoolEntry, TableProgress
 
@@ -362,7 +363,7 @@ class Recorder:
     states: list[tuple[TableId, str, CdcError | None]] = field(default_factory=list)
     retries: list[tuple[TableId, CdcError, int, float]] = field(default_factory=list)
     cycles: list[tuple[TableId, int | None]] = field(default_factory=list)
-    measures: list[tuple[float | None, float | None]] = field(default_factory=list)
+    measures: list[tuple[float | None, MemoryUse | None]] = field(default_factory=list)
 
     unseen: list[tuple[TableId, Unseen]] = field(default_factory=list)
     waiting: dict[TableId, Waiting] = field(default_factory=dict)
@@ -398,8 +399,8 @@ class Recorder:
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
         self.retries.append((table, error, attempt, delay_seconds))
 
-    def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
-        self.measures.append((round_trip_seconds, memory_share))
+    def measured(self, round_trip_seconds: float | None, memory: MemoryUse | None) -> None:
+        self.measures.append((round_trip_seconds, memory))
 
     def state_of(self, table: TableId) -> str | None:
         return next((state for each, state, _ in reversed(self.states) if each == table), None)

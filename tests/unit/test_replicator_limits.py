@@ -13,7 +13,7 @@ import pytest
 from cdc.errors import LeaseHeld, Meaning, Relief, TargetError
 from cdc.rate import Rate
 from cdc.replicator.breaker import Breaker, BreakerState
-from cdc.replicator.limits import ReplicatorLimits
+from cdc.replicator.limits import MemoryUse, ReplicatorLimits
 from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.pressure import EASE_SECONDS, WIDEST, Pressure
 from cdc.replicator.runner import Replicator
@@ -64,14 +64,30 @@ def test_blocks_keep_to_the_bytes_of_a_second_as_they_were_sent() -> None:
     assert clock.monotonic() - began == pytest.approx(3.5), "each but the first waits for those before it"
 
 
-def test_memory_is_crowded_above_its_share_and_never_without_a_limit() -> None:
-    used = [79]
-    limits = ReplicatorLimits(FakeClock(), memory_bytes=100, used=lambda: used[0])
-    assert (limits.look(), limits.crowded) == (0.79, False)
-    used[0] = 81
-    assert (limits.look(), limits.crowded) == (0.81, True)
+def test_memory_is_crowded_by_rows_that_wait_and_never_without_a_limit() -> None:
+    used = [500]
+    limits = ReplicatorLimits(FakeClock(), memory_bytes=1000, used=lambda: used[0])
+    limits.wait(200)
+    assert (limits.look(), limits.crowded) == (MemoryUse(300, 200, 500), False)
+    states = []
+    for more in (301, -301):
+        limits.wait(more)
+        states.append(limits.crowded)
+    assert states == [True, False]
     unlimited = ReplicatorLimits(FakeClock(), used=lambda: 10**12)
+    unlimited.wait(10**12)
     assert (unlimited.look(), unlimited.crowded) == (None, False)
+
+
+def test_a_process_that_is_large_without_any_rows_reads_on_all_the_same() -> None:  # [issue 12 case 21]
+    limits = ReplicatorLimits(FakeClock(), memory_bytes=1000, used=lambda: 2400)
+    assert limits.look() == MemoryUse(2400, 0, 125)
+    states = [limits.crowded]
+    limits.wait(126)
+    assert [*states, limits.crowded] == [False, True]
+    use = limits.look()
+    assert use is not None
+    assert use.share == pytest.approx(126 / 125)
 
 
 def test_complaints_widen_the_gap_and_the_calm_narrows_it_again() -> None:
@@ -222,13 +238,14 @@ def test_a_slow_round_trip_is_a_complaint_and_is_told() -> None:
 def test_crowded_memory_makes_reading_wait_for_delivery() -> None:
     source, target, observer = MemorySource(), MemoryTarget(), Recorder()
     limits = ReplicatorLimits(FakeClock(), memory_bytes=100, used=lambda: 99)
+    limits.wait(99)  # of another table
     limits.look()
     source.append(1, 2, 3)
     replicator = Replicator(Ports(source, target, MemoryMarks(), observer), Policies(limits=limits))
     replicator.add(PLAN)
     try:
         wait_until(lambda: target.received() == [1, 2, 3], "the rows arrive all the same")
-        assert (0.0, 0.99) in observer.measures
+        assert (0.0, MemoryUse(0, 99, 80)) in observer.measures
     finally:
         replicator.stop()
         assert replicator.join(5.0)

@@ -21,7 +21,7 @@ from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.tail import follow
 from cdc.source.tail import touched as touched_module
-from cdc.source.tail.checkpoint_base import CheckpointBase
+from cdc.source.tail.checkpoint_base import Bases, CheckpointBase
 from cdc.source.tail.follow import LogFollower, NotFollowable
 from cdc.source.tail.touched import TouchedRows
 from cdc.source.tail.twin import Twin
@@ -93,7 +93,7 @@ class Opener:
         ]
         cursor = session.cursor()
         twin = Twin(cursor, COLUMNS)
-        base = CheckpointBase(pinner, session, cursor, TABLE)
+        base = CheckpointBase(Bases(pinner, session), cursor, TABLE)
         made = TouchedRows(cursor, twin, COLUMNS, ["id"], base)
         self._stack.callback(cursor.close)
         self._stack.callback(base.close)
@@ -194,7 +194,7 @@ def test_the_row_id_after_a_checkpoint_is_the_one_that_duckdb_gives(
     use = next(frame for frame in found if frames.kind(frame) == frames.USE_TABLE)
     insert = next(frame for frame in found if frames.kind(frame) == frames.INSERT)
     cursor = session.cursor()
-    base = CheckpointBase(pinner, session, cursor, TABLE)
+    base = CheckpointBase(Bases(pinner, session), cursor, TABLE)
     assert base.exists is (first > 0)
     assert base.next_row_id(follower.header, use, insert) == given == first
     base.close()

@@ -154,6 +154,10 @@ class Pin(Closing):
                 "read", self.path, "a checkpoint overtook the snapshot", "Take a new snapshot"
             )
 
+    def shows_what(self, other: Pin) -> bool:
+        """Whether both are of one checkpoint of one file."""
+        return self._raw == other._raw and os.path.sameopenfile(self._file, other._file)
+
     def is_superseded(self) -> bool:
         """Whether a checkpoint has overtaken this view by now."""
         try:

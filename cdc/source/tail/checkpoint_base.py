@@ -9,47 +9,96 @@ the first insert of the log on the file, and shows the row ids it gave.
 from __future__ import annotations
 
 import tempfile
+import threading
+from dataclasses import dataclass
 
 import duckdb
 
 from cdc.change import TableId
 from cdc.errors import SnapshotSuperseded
-from cdc.source.file.pin import LOG, PinnedLog, Pinner
-from cdc.source.file.session import Session
+from cdc.source.file.pin import LOG, Pin, PinnedLog, Pinner
+from cdc.source.file.session import Attachment, Session
 from cdc.source.format import frames
 from cdc.source.quote import qualified
 
 
+@dataclass(slots=True)
+class SharedBase:
+    """The file as its newest checkpoint left it, attached for several tables."""
+
+    pin: Pin
+    attached: Attachment
+    users: int = 1
+
+
+class Bases:
+    """Attaches the file as its newest checkpoint left it, without its log, once for the tails of all tables:
+    each time it is attached DuckDB keeps a catalog of them all. Thread safe."""
+
+    def __init__(self, pinner: Pinner, session: Session) -> None:
+        self.pinner = pinner
+        self.session = session
+        self._lock = threading.Lock()
+        self._newest: SharedBase | None = None
+
+    def take(self, generation: int) -> SharedBase:
+        """That of the newest checkpoint, attached to the DuckDB of `generation`; to be given back.
+
+        Raises:
+            SnapshotSuperseded, SourceError: the file cannot be attached.
+        """
+        pin = self.pinner.pin(logs=False)
+        with self._lock:
+            newest = self._newest
+            if newest is not None and newest.attached.generation == generation and newest.pin.shows_what(pin):
+                pin.close()
+                newest.users += 1
+                return newest
+            try:
+                self._newest = SharedBase(pin, self.session.attach(pin, generation=generation))
+            except BaseException:
+                pin.close()
+                raise
+            return self._newest
+
+    def give_back(self, base: SharedBase) -> None:
+        with self._lock:
+            base.users -= 1
+            if base.users:
+                return
+            if base is self._newest:
+                self._newest = None
+            self.session.detach(base.attached)
+            base.pin.close()
+
+
 class CheckpointBase:
-    """The file as its newest checkpoint left it, without its log, attached; to be closed."""
+    """One table in the file as its newest checkpoint left it; to be closed."""
 
     def __init__(
-        self,
-        pinner: Pinner,
-        session: Session,
-        cursor: duckdb.DuckDBPyConnection,
-        table: TableId,
-        generation: int | None = None,
+        self, bases: Bases, cursor: duckdb.DuckDBPyConnection, table: TableId, generation: int = 0
     ) -> None:
         """`generation` says which DuckDB of the session the `cursor` is of.
 
         Raises:
             SnapshotSuperseded, SourceError: the file cannot be attached.
         """
-        self._pinner = pinner
-        self._session = session
+        self._bases = bases
         self._cursor = cursor
         self._table = table
-        self._generation = generation
-        self._pin = pinner.pin(logs=False)
+        self._shared: SharedBase | None = bases.take(generation)
+        self._pin, self._attached = self._shared.pin, self._shared.attached
         try:
-            self._attached = session.attach(self._pin, generation=generation)
+            self._find()
         except BaseException:
-            self._pin.close()
+            self.close()
             raise
+
+    def _find(self) -> None:
+        table = self._table
         self.iteration = self._pin.position.iteration
         self.relation = qualified(self._attached.name, table)
-        found = cursor.execute(
+        found = self._cursor.execute(
             "SELECT estimated_size FROM duckdb_tables()"
             " WHERE database_name = ? AND schema_name = ? AND table_name = ?",
             [self._attached.name, table.schema, table.name],
@@ -82,20 +131,21 @@ class CheckpointBase:
             last = f"SELECT max(rowid) FROM {self.relation} WHERE rowid >= {live - 1}"
             return int(self._cursor.execute(last).fetchall()[0][0]) + 1
         log = b"".join((header, use_table, insert, frames.COMMIT_FRAME))
-        with self._pinner.pin(logs=False) as pin, tempfile.TemporaryFile() as file:
+        with self._bases.pinner.pin(logs=False) as pin, tempfile.TemporaryFile() as file:
             if pin.position.iteration != self.iteration:
                 raise SnapshotSuperseded("read", pin.path, "a checkpoint overtook it", "Take a new snapshot")
             file.write(log)
             file.flush()
             pin.logs = {LOG: PinnedLog(file.fileno(), len(log))}
-            attached = self._session.attach(pin, generation=self._generation)
+            attached = self._bases.session.attach(pin, generation=self._attached.generation)
             try:
                 sql = f"SELECT max(rowid) FROM {qualified(attached.name, self._table)}"
                 [(last_row_id,)] = self._cursor.execute(sql).fetchall()
             finally:
-                self._session.detach(attached)
+                self._bases.session.detach(attached)
         return int(last_row_id) + 1 - frames.inserted_rows(insert)
 
     def close(self) -> None:
-        self._session.detach(self._attached)
-        self._pin.close()
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            self._bases.give_back(shared)

@@ -19,12 +19,11 @@ import pyarrow as pa
 from cdc.change import Column, Position, TableId
 from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source.file.passing import PassingLogs
-from cdc.source.file.pin import Pinner
-from cdc.source.file.session import FATAL, READ_ERRORS, Session
+from cdc.source.file.session import FATAL, READ_ERRORS
 from cdc.source.file.snapshot import Stream
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
-from cdc.source.tail.checkpoint_base import CheckpointBase
+from cdc.source.tail.checkpoint_base import Bases, CheckpointBase
 from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
 from cdc.source.tail.leaves import RowIds
 from cdc.source.tail.row_groups import Content, Logged, RowGroups, read_content, read_groups
@@ -169,8 +168,7 @@ class Tail:
         table: TableId,
         columns: Sequence[Column],
         key: Sequence[str],
-        pinner: Pinner,
-        session: Session,
+        bases: Bases,
         passing: PassingLogs | None = None,
         *,
         filter: str | None = None,
@@ -188,9 +186,9 @@ class Tail:
         self._stored = [column.name for column in columns if column.generated is None]
         self._key = key
         self._filter = filter
-        self._pinner = pinner
-        self._session = session
-        self._follower = LogFollower(pinner, passing)
+        self._bases = bases
+        self._pinner, self._session = bases.pinner, bases.session
+        self._follower = LogFollower(bases.pinner, passing)
         self._touched: TouchedRows | None = None
         self.groups: RowGroups | None = None
         """The row groups of the checkpoint before the present log."""
@@ -204,7 +202,7 @@ class Tail:
         """Rows that it does not explain the insertion of."""
         self.logged: Logged | None = None
         """What it did; None: it was not followed from its beginning on."""
-        self.cursor, self._generation = session.connect()
+        self.cursor, self._generation = bases.session.connect()
         self._queries = Queries(self.cursor)
         try:
             self._twin = Twin(self.cursor, columns)
@@ -364,7 +362,7 @@ class Tail:
 
     def _begin(self, position: Position) -> None:
         """Start touched rows over the file as its newest checkpoint left it, which `position` must follow."""
-        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table, self._generation)
+        base = CheckpointBase(self._bases, self.cursor, self._table, self._generation)
         before, touched_rows = self.groups, self._touched
         try:
             self.groups = read_groups(self.cursor, base)
@@ -428,7 +426,7 @@ class Tail:
         before, inserted = touched_rows.base, touched_rows.inserted_rows
         _, own = self._of_this_table(last.frames)
         inserted += sum(frames.inserted_rows(frame) for frame in own if frames.kind(frame) == frames.INSERT)
-        base = CheckpointBase(self._pinner, self._session, self.cursor, self._table, self._generation)
+        base = CheckpointBase(self._bases, self.cursor, self._table, self._generation)
         before.close()
         touched_rows.base = base
         if base.iteration != before.iteration + 1 or base.stored_rows != before.stored_rows + inserted:

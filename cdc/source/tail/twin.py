@@ -41,6 +41,8 @@ _CHUNK = (102).to_bytes(2, "little")
 _INSERT_TYPE = bytes((100, 0, frames.INSERT))
 _KEPT = 64
 """Images kept for other twins of the same columns: each tail has two, and writing one takes some 20 ms."""
+_BLOCK_BYTES = 16_384
+"""Of an image, the least that DuckDB has: each table keeps one or two images, of 30 KB so, else of 270 KB."""
 _INSERTS, _DELETES = "inserts", "deletes"
 
 LeafPath = tuple[int, ...]
@@ -226,10 +228,14 @@ def _write_image(tables: tuple[tuple[str, str], ...]) -> _Image:
     """Let DuckDB write the twin with these tables once: its empty file, and a log that uses each in turn."""
     with tempfile.TemporaryDirectory(prefix="cdc-twin-") as directory:
         path = Path(directory, "db")
-        with confined(file=path, settings=["PRAGMA disable_checkpoint_on_shutdown"]) as scratch:
+        with confined(
+            {"default_block_size": _BLOCK_BYTES},
+            file=path,
+            settings=["PRAGMA disable_checkpoint_on_shutdown"],
+        ) as scratch:
             scratch.execute("BEGIN")  # a commit of each would be synced
-            for name, definition in tables:
-                scratch.execute(f"CREATE TABLE {name} ({definition})")
+            for name, stored in tables:
+                scratch.execute(f"CREATE TABLE {name} ({stored})")
             scratch.execute("COMMIT")
             scratch.execute("CHECKPOINT")
             scratch.execute("BEGIN")
