@@ -15,7 +15,7 @@ from cdc.closing import Closing
 from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.file.calls import Calls
 from cdc.source.file.passing import PassingLogs, passing_logs
-from cdc.source.file.pin import LOG, Pinner
+from cdc.source.file.pin import Pinner
 from cdc.source.file.session import SMALL_STATEMENTS, Session, SessionLimits
 from cdc.source.file.snapshot import Snapshot, Snapshots
 from cdc.source.file.watch import Watch
@@ -334,8 +334,7 @@ def open_source(
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
     tailing = tailing and not use_direct
-    log = pinner.path.with_name(pinner.path.name + LOG)
-    passing = passing_logs(log) if tailing else None
+    passing = passing_logs(Path(pinner.log_path)) if tailing else None
     return DuckDbSource(
         pinner,
         session,

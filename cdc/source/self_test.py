@@ -27,7 +27,8 @@ from cdc.closing import Closing
 from cdc.source.database import CountedReader, DuckDbSource, open_source
 from cdc.source.events import NoEvents
 from cdc.source.file.confined import confined
-from cdc.source.file.pin import LOG, Pinner
+from cdc.source.file.pin import Pinner
+from cdc.source.file.places import LOG
 from cdc.source.format import frames
 from cdc.source.format.headers import HEADER_SIZE, HEADERS_SIZE
 from cdc.source.format.log import FRAMED, parse_log_header

@@ -14,7 +14,8 @@ from cdc.change import Position
 from cdc.clock import SystemClock
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError, SourceReplaced
 from cdc.source import DuckDbSource, NotDuckDb, Snapshot, TruncatedFile, open_source
-from cdc.source.file.pin import CHECKPOINT_LOG, Pinner
+from cdc.source.file.pin import Pinner
+from cdc.source.file.places import CHECKPOINT_LOG
 from cdc.source.file.session import Session, SessionLimits
 from cdc.source.file.snapshot import Snapshots
 from tests.support.sources import plan_of

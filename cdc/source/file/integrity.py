@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.source.file.places import names_of, place_of_logs
 from cdc.source.format.frames import BODY, COMMIT, COMMIT_FRAME, FRAME_HEADER, is_sound, kind
 from cdc.source.format.headers import (
     HEADERS_SIZE,
@@ -110,8 +111,9 @@ def _check_open(path: Path, file: BufferedReader) -> Integrity:
         except _Damaged as damaged:
             problems.append(str(damaged))
     frames = 0
+    place = place_of_logs(names_of(path), headers)
     for suffix in LOG_SUFFIXES:
-        log = path.with_name(path.name + suffix)
+        log = Path(place + suffix)
         if log.exists():
             checked = _check_log(log, headers.identifier)
             frames += checked.frames

@@ -28,6 +28,7 @@ from cdc.clock import Clock
 from cdc.closing import Closing
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError
 from cdc.source.file.history import History, identify
+from cdc.source.file.places import CHECKPOINT_LOG, LOG, names_of, place_of_logs
 from cdc.source.format.headers import (
     HEADER_SIZE,
     HEADERS_SIZE,
@@ -38,10 +39,6 @@ from cdc.source.format.headers import (
     parse_headers,
 )
 from cdc.source.format.log import LogEnd, LogWalk, reader_at
-
-LOG = ".wal"
-CHECKPOINT_LOG = ".wal.checkpoint"
-"""What commits are written to while a checkpoint runs (DuckDB 2.0); it then replaces the log."""
 
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _ATTEMPTS = 200
@@ -183,8 +180,10 @@ class Pinner:
         self.path = path
         # As text, made once: a busy table's round takes three pins, and paths were a quarter of their cost.
         self._file_path = str(path)
-        self._log_path = str(_beside(path, LOG))
-        self._checkpoint_log_path = str(_beside(path, CHECKPOINT_LOG))
+        self.names = names_of(path)
+        """The path, and what its links lead over: the logs lie beside one of them."""
+        self._place = ""
+        self._lie_beside(self.names[-1])
         self._clock = clock
         self._lock = threading.Lock()
         self._raw: bytes = b""
@@ -276,15 +275,20 @@ class Pinner:
         raw = read_at(0, HEADERS_SIZE)
         headers = self._parse(raw)
         identity = identify(headers, file)
-        log = _open(self._log_path, opened)
+        names = names_of(self._file_path)
+        if len(names) > 1 or names != self.names:
+            self.names = names
+            self._lie_beside(place_of_logs(names, headers))
+        log = _open(self.log_path, opened)
         checkpoint_log = _open(self._checkpoint_log_path, opened)
         fresh = raw != self._raw
         log_end = self._look(LOG, log, fresh)
         checkpoint_end = self._look(CHECKPOINT_LOG, checkpoint_log, fresh)
         still = (
             read_at(0, HEADERS_SIZE) == raw
-            and _same(log, self._log_path)
+            and _same(log, self.log_path)
             and _same(checkpoint_log, self._checkpoint_log_path)
+            and (len(names) == 1 or _same(file, self._file_path))
         )
         if not still:
             raise _Moved
@@ -295,6 +299,12 @@ class Pinner:
         position = Position(iteration, offset)
         self._history.note(identity, position)
         return Pin(self.path, raw, headers, position, file, logs, tuple(opened))
+
+    def _lie_beside(self, name: str) -> None:
+        """The logs lie beside this name of the file."""
+        if name != self._place:
+            self._place = name
+            self.log_path, self._checkpoint_log_path = name + LOG, name + CHECKPOINT_LOG
 
     def _parse(self, raw: bytes) -> Headers:
         if self._headers is not None and raw == self._raw:
@@ -350,10 +360,6 @@ def _spent(headers: Headers, log: LogEnd) -> bool:
     if log.header.iteration is not None:
         return log.header.iteration < headers.active.iteration
     return log.marker is not None and log.marker == headers.active.meta_block
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _open(path: str, opened: list[int]) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 from watchdog.events import (
@@ -24,7 +25,8 @@ from watchdog.observers import Observer
 
 from cdc.change import Position
 from cdc.clock import Clock
-from cdc.source.file.pin import CHECKPOINT_LOG, LOG, Pinner
+from cdc.source.file.pin import Pinner
+from cdc.source.file.places import CHECKPOINT_LOG, LOG
 
 # Turned off while it waits for a notification, it calls that an error.
 logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
@@ -163,10 +165,12 @@ class Watch:
         """Ask for notifications of the directory; whether the system offers them."""
         if self._observer is None:
             return False
-        path = self._pinner.path.absolute()
-        handler = _Handler({path.name, path.name + LOG, path.name + CHECKPOINT_LOG}, self._tell)
+        paths = [Path(name).absolute() for name in self._pinner.names]
+        names = {path.name + suffix for path in paths for suffix in ("", LOG, CHECKPOINT_LOG)}
+        handler = _Handler(names, self._tell)
         try:
-            self._observer.schedule(handler, str(path.parent), event_filter=_EVENTS)
+            for directory in {str(path.parent) for path in paths}:
+                self._observer.schedule(handler, directory, event_filter=_EVENTS)
         except OSError:  # no inotify, or none left: looking does without
             self._observer.stop()
             self._observer = None

@@ -16,7 +16,8 @@ import duckdb
 
 from cdc.change import TableId
 from cdc.errors import SnapshotSuperseded
-from cdc.source.file.pin import LOG, Pin, PinnedLog, Pinner
+from cdc.source.file.pin import Pin, PinnedLog, Pinner
+from cdc.source.file.places import LOG
 from cdc.source.file.session import Attachment, Session
 from cdc.source.format import frames
 from cdc.source.quote import qualified

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from cdc.change import Position
 from cdc.source.file.passing import PassingLogs
-from cdc.source.file.pin import LOG, Pin, Pinner
+from cdc.source.file.pin import Pin, Pinner
+from cdc.source.file.places import LOG
 from cdc.source.format import frames
 from cdc.source.format.log import FRAMED, parse_log_header, reader_at
 
@@ -165,9 +166,9 @@ class LogFollower:
         return self._passing is not None and self._passing.held_no_commit(*passed, self._missed)
 
     def _read_entries(self) -> int | None:
-        """When a file was last created, renamed or removed in the database's directory, in nanoseconds."""
+        """When files were last created, renamed or removed where the log may lie: the sum of nanoseconds."""
         try:
-            return self._pinner.path.parent.stat().st_mtime_ns
+            return sum(os.stat(os.path.dirname(name) or ".").st_mtime_ns for name in self._pinner.names)
         except OSError:
             return None  # the pin will say so
 
@@ -176,8 +177,8 @@ class LogFollower:
 
     def _note(self, entries: int | None, missed: int) -> None:
         """Keep what was read before the pin, unless there is a log, which may be emptied in place."""
-        log = self._pinner.path.with_name(self._pinner.path.name + LOG)
-        self._entries = entries if self._file is None and not log.exists() else None
+        there = self._file is not None or os.path.exists(self._pinner.log_path)
+        self._entries = None if there else entries
         self._missed = missed
 
     def _take(self, pin: Pin) -> None:
