@@ -155,6 +155,7 @@ def _judged(sql: str, snapshot: Snapshot, timer: Deadline) -> Iterator[None]:
 def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None) -> None:
     """Collect ClickHouse's answer. A table's name means its view of current rows, one for each key."""
     from cdc.app.wiring import target_of
+    from cdc.cli.embedded_statement import for_embedded_engine
     from cdc.cli.statement import on_current_rows
     from cdc.target.quote import quote_string
 
@@ -167,6 +168,8 @@ def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None)
                 r"AND name LIKE '%\\_current' ORDER BY name"
             ) as reader:
                 views = tuple(name for batch in reader for name in batch.column(0).to_pylist())
+        if any(endpoint.kind == "embedded" for endpoint in settings.endpoints):
+            sql = for_embedded_engine(sql, target.database)
         with target.query(on_current_rows(sql, target.database, views)) as reader:
             answer.collect(reader, limit)
         where = ", ".join(map(str, settings.endpoints))

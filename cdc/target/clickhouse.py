@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pyarrow as pa
@@ -151,10 +152,13 @@ class ClickHouseTarget(Closing):
     def query(self, sql: str) -> pa.RecordBatchReader:
         """The result of any SELECT, in the target's database. Types without an exact Arrow type come as text.
 
+        The connection may only read (`readonly = 1`), whatever else `sql` asks for.
+
         Raises:
             TargetError: also while the rows are read.
         """
-        connection = self._connection(self._database)
+        reading = replace(self._options, settings={**self._options.settings, "readonly": "1"})
+        connection = self._connection(self._database, reading)
         try:
             statement, codecs = connection.run(
                 lambda transport: readable(transport, sql, transport.version()), everywhere=True
@@ -183,8 +187,8 @@ class ClickHouseTarget(Closing):
         with self._control_lock:
             return self._control.run(work, everywhere=True)
 
-    def _connection(self, database: str = "") -> RoutedConnection:
-        connection = RoutedConnection(self._route, self._options, database)
+    def _connection(self, database: str = "", options: TargetOptions | None = None) -> RoutedConnection:
+        connection = RoutedConnection(self._route, options or self._options, database)
         with self._open_lock:
             self._open.add(connection)
             if self._closed:

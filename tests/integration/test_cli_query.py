@@ -138,3 +138,30 @@ def test_what_clickhouse_refuses_is_its_error(replicated: Commands) -> None:
     found = replicated("query", "SELECT nosuch FROM trades_current", "--fallback")
     assert isinstance(found.exception, TargetError)
     assert "nosuch" in str(found.exception)
+
+
+def test_clickhouse_is_asked_as_one_who_may_only_read(replicated: Commands) -> None:  # [S4]
+    sql = "SELECT value AS v FROM system.settings WHERE name = 'readonly'"
+    assert replicated("query", sql, "--fallback").stdout.splitlines() == ['"v"', '"1"']
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        r"SELECT '\' AS a, ' INTO OUTFILE ''{out}'' FORMAT CSV --' AS b FROM trades_current",
+        r"SELECT '\', '; DROP TABLE trades; --' FROM trades_current",
+        "SELECT $$ ' $$ AS a, $$ ; DROP TABLE trades; -- $$ FROM trades_current",
+        "SELECT * FROM url('http://127.0.0.1:9/', 'CSV', 'x String')",
+        "SELECT * FROM file('{secret}', 'CSV', 'x String')",
+        'SELECT * FROM "default"."{secret}"',
+    ],
+)
+def test_what_is_one_select_to_duckdb_is_no_script_to_clickhouse(
+    replicated: Commands, tmp_path: Path, sql: str
+) -> None:
+    out, secret = tmp_path / "out.csv", tmp_path / "secret.csv"
+    secret.write_text("TOPSECRET\n")
+    found = replicated("query", sql.format(out=out, secret=secret), "--fallback")
+    assert not out.exists()
+    assert "TOPSECRET" not in found.output + str(found.exception)
+    assert replicated.place.rows("trades") == 3

@@ -65,6 +65,8 @@ class Session:
         self._connection = connection
         self._user = user
         self._own_sets: list[str] = []
+        self._reading = False
+        """It may only read, which the engine cannot undo; a server could, for the next query."""
 
     def close(self) -> None:
         self._connection.close()
@@ -87,6 +89,9 @@ class Session:
         `parameters` are the names of query parameters and their values as SQL literals.
         """
         applied: list[str] = []
+        if self._reading:
+            return applied
+        settings = sorted(settings, key=lambda setting: setting.name == "readonly")
         for setting in settings:
             try:
                 self.run(f"SET {setting.name} = {literal(setting.value)}")
@@ -96,12 +101,15 @@ class Session:
                     raise
             else:
                 applied.append(setting.name)
+                self._reading = (setting.name, setting.value) == ("readonly", "1")
         for name, value in parameters.items():
             self.run(f"SET param_{name} = {value}")
         return applied
 
     def restore(self, names: Iterable[str]) -> None:
         """Undo what `apply` set; what the client itself has SET stays."""
+        if self._reading:
+            return
         for name in names:
             self.run(f"SET {name} = DEFAULT")
         for own in self._own_sets if names else ():
