@@ -32,6 +32,8 @@ class AlertKind:
     remedy: str
     unwell: bool = False
     """While it stands the replicator is not well: status and readiness say so."""
+    told: bool = False
+    """What raises it has a line of its own in the log, which says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,13 @@ class Alert:
     raised: bool = True
     cleared_at: float | None = None
     unwell: bool = False
+    told: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The alert as JSON values, as status files, commands and webhooks get it."""
-        return asdict(self) | {"severity": self.severity.value}
+        values = asdict(self) | {"severity": self.severity.value}
+        del values["told"]
+        return values
 
 
 Handler = Callable[[Alert], None]
@@ -120,6 +125,7 @@ class Alerts:
                 kind.remedy,
                 self._clock.wall(),
                 unwell=kind.unwell,
+                told=kind.told,
             )
             self._standing[key] = alert
             self._tell(alert)
@@ -176,7 +182,9 @@ class Alerts:
 
 
 def log_alert(alert: Alert) -> None:
-    """One line in the log for each alert raised or cleared."""
+    """One line in the log for each alert raised or cleared, unless what raised it has told of it there."""
+    if alert.raised and alert.told:
+        return
     if not alert.raised:
         logger.info("alert cleared: %s %s", alert.name, alert.subject)
         return

@@ -49,10 +49,17 @@ FAILED_ATTEMPTS = AlertKind(
     "Run 'cdc failed list': these rows will not pass by themselves; correct or discard them.",
 )
 TABLE_HALTED = AlertKind(
-    "table_halted", Severity.CRITICAL, "Do what the message says; the table then goes on by itself."
+    "table_halted",
+    Severity.CRITICAL,
+    "Do what the message says; the table then goes on by itself.",
+    told=True,
 )
 SOURCE_AWAY = AlertKind(
-    "source_away", Severity.CRITICAL, "Bring the DuckDB file back, or correct [database] path.", unwell=True
+    "source_away",
+    Severity.CRITICAL,
+    "Bring the DuckDB file back, or correct [database] path.",
+    unwell=True,
+    told=True,
 )
 TARGET_AWAY = AlertKind(
     "target_away",
@@ -82,6 +89,7 @@ INCOMPLETE_GROUPS = AlertKind(
     "incomplete_groups",
     Severity.WARNING,
     "See whether the writer lost the end of these groups, or correct the bounds of [tables.completion].",
+    told=True,
 )
 TAIL_BROKEN = AlertKind(
     "tail_broken",

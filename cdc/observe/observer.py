@@ -216,6 +216,7 @@ class ReplicationObserver:
         with self._lock:
             known = self._heard(table)
             known.heard_at += delay_seconds
+            halted = known.state == "paused" and known.error == str(error)
             known.retries += 1
             known.error = str(error)
             known.rows_behind = known.seconds_behind = None
@@ -223,7 +224,8 @@ class ReplicationObserver:
             self._alarms.retried(table, error)
             set_or_absent(self._metrics.rows_behind, known.name, None)
             set_or_absent(self._metrics.seconds_behind, known.name, None)
-        self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
+        if not halted:  # of which there is a line already
+            self._failed(known.name, "retry", error, attempt=attempt, delay_seconds=round(delay_seconds, 2))
         self._file.changed()
 
     def unseen_noted(self, table: TableId, unseen: Unseen) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from cdc.change import Column, Mark, Position, TableId, TablePlan
-from cdc.errors import CdcError, StateError, TargetError
+from cdc.config import LoggingConfig
+from cdc.errors import CdcError, Meaning, SourceError, StateError, TargetError
+from cdc.observe.log import logging_to
 from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
 from cdc.observe.record import About, FailedCount, as_number
@@ -353,3 +357,41 @@ def test_the_pace_of_trades_is_that_of_live_rows(
         begun._look()
         clock.now += 1
     assert ("trade_rate" in {alert.name for alert in begun.status().alerts}) is told
+
+
+GONE = SourceError("read", "t.duckdb", "it is gone", "Bring it back", meaning=Meaning.RETRY)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "said"),
+    [
+        ("failed", ERROR, "connection refused"),
+        ("paused", ERROR, "connection refused"),
+        ("paused", GONE, "gone"),
+    ],
+)
+def test_a_halt_is_one_line_in_the_log(
+    tmp_path: Path, state: str, error: CdcError, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table's loop tells of one that it waits out twice, and an alert is raised besides. [issue 12]"""
+    about = About(config="c.toml", source="t.duckdb", targets=())
+    observer = ReplicationObserver(Metrics(), tmp_path / "status.json", about)
+    with logging_to(LoggingConfig(log_format="json")):
+        observer.begin([plan(TRADES)], [], {})
+        observer.state(TRADES, state, error)
+        if state == "paused":
+            observer.retried(TRADES, error, 1, 0.5)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = [line for line in lines if said in str(line)]
+    assert [(line["event"], line["level"]) for line in told] == [("table halted", "warning")]
+    assert error.remedy in told[0]["error"]
+    assert observer.status().alerts
+
+
+def test_a_retry_of_a_table_that_goes_on_is_a_line_of_its_own(
+    begun: ReplicationObserver, clock: FixedClock
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        begun.state(TRADES, "running")
+        begun.retried(TRADES, ERROR, 2, 0.5)
+    assert [line["event"] for line in lines] == ["table state", "retry"]
