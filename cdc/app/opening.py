@@ -154,9 +154,20 @@ class Opening:
                 observer.about(self._about)
                 if source.untested:
                     self._log.warning("not tested", versions="; ".join(source.untested))
+                self._say_of_key(source)
                 return source
             self._stop.wait(AWAY_SECONDS)
         raise StoppedWaiting
+
+    def _say_of_key(self, source: DuckDbSource) -> None:
+        """Whoever gives a key believes the file to be encrypted."""
+        if self._settings.database.encryption_key is not None and not source.encrypted:
+            self._log.warning(
+                "the file is not encrypted: its key is not used",
+                path=str(source.path),
+                remedy="Take master_key of [encryption] out of secrets.toml and DUCKDB_ENCRYPTION_KEY out of "
+                "the environment, or have the writer encrypt the file",
+            )
 
     def _leases(self, source: DuckDbSource, observer: ReplicationObserver) -> Leases:
         """The source's lease of this host, and the one in Redis where several hosts ask for it."""

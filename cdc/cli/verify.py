@@ -236,7 +236,12 @@ class VerifyRun:
 
         blocking = [str(each) for each in self.target.diff(plan) if each.blocks]
         if blocking:
-            raise TargetError("verify", plan.table, "; ".join(blocking), "See 'cdc schema diff'")
+            raise TargetError(
+                "verify",
+                plan.table,
+                "; ".join(blocking),
+                "See 'cdc schema diff', then run 'cdc schema apply'",
+            )
 
     @contextmanager
     def _no_replicator(self) -> Iterator[None]:

@@ -88,6 +88,12 @@ class DuckDbSource(Closing):
         return tuple(each for each in said if each is not None)
 
     @property
+    def encrypted(self) -> bool:
+        """Whether it is read with a key."""
+        with self._pinner.pin() as pin:
+            return pin.headers.encrypted
+
+    @property
     def superseded(self) -> int:
         """How many snapshots a checkpoint has overtaken so far."""
         return self._snapshots.superseded

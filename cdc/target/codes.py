@@ -38,7 +38,7 @@ SLOW = _retry(
 )
 BUSY = _retry("It is tried again, more slowly; if it persists, give the server more memory or fewer queries")
 PARTS = _retry(
-    "It is tried again, more slowly; if it persists, raise linger_ms and batch_size, partition less"
+    "It is tried again, more slowly; if it persists, raise linger_ms and batch_size in [sync], partition less"
 )
 QUOTA = _retry("It is tried again until the quota's interval is over; raise the quota if it persists")
 DISK = _retry("It is tried again; free or add disk space on the server, and see its log for the file named")
@@ -47,12 +47,15 @@ LEAVING = _retry("It is tried again once the server is back")
 ADDRESS = _retry("It is tried again; check the host name in the endpoint")
 DATA = _poison("The rows at fault go to failed_syncs; correct them, or the table's type or constraint")
 PARTITIONS = _poison("The batch is sent in smaller pieces; choose a coarser partition_by")
-LOGIN = _stop("Check user and password in [target] or secrets.toml, and the hosts that user may come from")
-GRANT = _stop("Grant the missing right to the user named in [target]")
+LOGIN = _stop(
+    "Check clickhouse_user and clickhouse_password of [auth] in secrets.toml, a user named by the endpoint "
+    "or by [target] user, and the hosts that this user may come from"
+)
+GRANT = _stop("Grant this user the missing right: 'cdc schema grants USER' prints what it needs")
 MISSING = _stop("Run 'cdc schema apply', or set auto_create = true in [target]")
 SCHEMA = _stop("Run 'cdc schema diff' to see how the table differs, then 'cdc schema apply'")
 READONLY = _stop("Use a user that may insert, or set readonly = 0 for this one on the server")
-SETTING = _stop("Remove or correct the setting in [target] settings, or allow it for the user")
+SETTING = _stop("Correct or remove the setting in [target] engine_settings, or allow it for the user")
 QUERY = _stop("The server does not understand or support this statement; report it with the server's version")
 REPLICA = _stop("An administrator must restore the table on the server")
 LIMIT = _stop("Raise the limit that the server names, for this user")

@@ -80,7 +80,7 @@ def check_mark(record: TableRecord, mark: Mark) -> Mark:
             "check a mark of",
             record.table,
             "its watermark's type is not known yet",
-            "Start 'cdc run' once, or clear the mark instead",
+            f"Start 'cdc run' once, or read it anew: cdc watermark reset {record.table}",
         )
     return Mark(columns.watermark_type.canonical(mark.watermark), mark.key)
 

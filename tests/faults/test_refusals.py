@@ -39,7 +39,11 @@ def refused(code: int, message: str) -> Fault:
         ("too many parts", too_many_parts(SECONDS), "raise linger_ms"),
         ("out of memory", refused(241, "Memory limit (total) exceeded"), "give the server more memory"),
         ("user read-only", refused(164, "Cannot execute query in readonly mode"), "may insert"),
-        ("password changed", refused(516, "Authentication failed"), "Check user and password"),
+        (
+            "password changed",
+            refused(516, "Authentication failed"),
+            "clickhouse_user and clickhouse_password",
+        ),
         ("table away", refused(60, "Table does not exist"), "cdc schema apply"),
         ("an error nobody knows", refused(9999, "Something new"), "not known to be temporary"),
     ],

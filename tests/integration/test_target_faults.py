@@ -185,7 +185,7 @@ def test_a_password_of_any_characters_is_accepted(old: Place) -> None:
 
 def test_an_unknown_user_stops(old: Place) -> None:
     error = refused(old, "nobody")
-    assert (error.meaning, "Check user and password" in error.remedy) == (Meaning.STOP, True)
+    assert (error.meaning, "clickhouse_user and clickhouse_password" in error.remedy) == (Meaning.STOP, True)
 
 
 def test_a_read_only_user_stops(old: Place) -> None:

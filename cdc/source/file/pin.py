@@ -244,7 +244,7 @@ class Pinner:
             "read",
             self.path,
             f"its headers or its log changed during each of {_ATTEMPTS} looks",
-            "Lower the writer's rate of checkpoints",
+            "Have the writer checkpoint less often: raise its checkpoint_threshold",
             meaning=Meaning.RETRY,
         )
 

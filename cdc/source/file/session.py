@@ -266,7 +266,7 @@ class Session:
                 "open",
                 pin.path,
                 "it is encrypted, and no key is given",
-                "Put the key into [database] encryption_key in secrets.toml",
+                f"Write the key as {KEY}",
             )
         return self._key
 
@@ -304,12 +304,25 @@ class KeptCursor:
         self._connection.close()
 
 
+_WRONG_KEY = "Wrong encryption key"
+"""What DuckDB says where the key does not fit the file (src/storage/single_file_block_manager.cpp)."""
+
+
 def caused(error: Exception) -> bool:
     """Whether a DuckDB ended by what raised `error` itself, and not by something before it."""
     return isinstance(error, FATAL) and _INVALIDATED not in str(error)
 
 
+KEY = (
+    "master_key of [encryption] into secrets.toml beside the configuration (chmod 600), or into the "
+    "environment as DUCKDB_ENCRYPTION_KEY"
+)
+"""Where the key of a file is to be written."""
+
+
 def _remedy(error: Exception) -> str:
+    if _WRONG_KEY in str(error):
+        return f"Write the key that the writer encrypts it with as {KEY}; the file itself is whole"
     if isinstance(error, FATAL):
         return "Check the file with DuckDB itself; if it is sound, report this with the log"
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -92,7 +92,7 @@ class Selection:
                 "read",
                 self.plan.table,
                 f"its mark has {len(mark.key)} key values, and its key {len(self.plan.key)} columns",
-                "Reset its watermark: the configured key has changed",
+                f"The configured key has changed: set it back, or run 'cdc resync {self.plan.table}'",
             )
         columns = ", ".join(by_bytes(kinds[name]) for name in self.plan.key)
         values = ", ".join(
