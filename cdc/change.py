@@ -68,6 +68,8 @@ class TableSchema:
     table: TableId
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
+    unique: tuple[tuple[str, ...], ...] = ()
+    """Columns that a constraint keeps unique together, none of which may be NULL; also the primary key."""
 
     def column(self, name: str) -> Column | None:
         """The column of this name, or None."""
@@ -182,6 +184,8 @@ class TablePlan:
     overlap: str = "0"
     """How far each read goes back, in the watermark's unit: a count for numbers, `5s`-like for times."""
     completion: Completion | None = None
+    unique_key: bool = True
+    """A constraint of the source says that each key has one row; else it may have several."""
 
     @property
     def column_names(self) -> tuple[str, ...]:

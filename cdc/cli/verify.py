@@ -158,7 +158,7 @@ class VerifyRun:
 
     def _verified(self, plan: TablePlan) -> tuple[Any, Any]:
         from cdc.clock import SystemClock
-        from cdc.comparison import Comparer, Patience, Verifier, boundaries_of, has_unique_key
+        from cdc.comparison import Comparer, Patience, Verifier, boundaries_of
 
         comparer = Comparer(plan, self.source, self.target, self.hasher)
         with _progress(str(plan.table)) as progress:
@@ -173,7 +173,7 @@ class VerifyRun:
                 comparer,
                 boundaries_of(self.source, plan, self._ranges),
                 self._failed(plan),
-                unique=has_unique_key(self.source, plan),
+                unique=plan.unique_key,
             )
             return result, comparer
 

@@ -4,7 +4,7 @@ It knows both sides by what they can be asked, never how rows got there; it prin
 """
 
 from cdc.comparison.compare import Comparer, Differences, Digest, Overview, Span, again, merged, spans
-from cdc.comparison.cutting import boundaries_of, has_unique_key
+from cdc.comparison.cutting import boundaries_of
 from cdc.comparison.digest import Hashes, RowHasher
 from cdc.comparison.reconciler import Reconciler, ReconciliationReport
 from cdc.comparison.reconciliation import Reconciled, Reconciliation, Sides
@@ -35,7 +35,6 @@ __all__ = [
     "again",
     "boundaries_of",
     "formatter",
-    "has_unique_key",
     "merged",
     "repair",
     "spans",

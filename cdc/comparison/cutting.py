@@ -47,9 +47,3 @@ def boundaries_of(source: ComparedSource, plan: TablePlan, ranges: int | None = 
     if ranges is None:
         ranges = min(MOST_RANGES, 1 + again(count) // RANGE_ROWS)
     return source.boundaries(plan, ranges)
-
-
-def has_unique_key(source: ComparedSource, plan: TablePlan) -> bool:
-    """Whether the source itself sees to it that a key has one row."""
-    schema = next((each for each in source.tables() if each.table == plan.table), None)
-    return schema is not None and bool(schema.primary_key) and set(schema.primary_key) <= set(plan.key)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
 from cdc.comparison.compare import Comparer, Differences, Overview, Span, TargetRows
-from cdc.comparison.cutting import ComparedSource, boundaries_of, has_unique_key
+from cdc.comparison.cutting import ComparedSource, boundaries_of
 from cdc.comparison.digest import Hashes, RowHasher
 from cdc.comparison.pacing import PacedSource, PacedTarget, Pacing
 from cdc.comparison.repair import Repaired, delete_gone, deliver_again
@@ -110,8 +110,7 @@ class Reconciliation:
             source, target = PacedSource(sides.source, pacing), PacedTarget(sides.target, pacing)
             comparer = Comparer(plan, source, target, hasher)
             overviews = comparer.overview(boundaries_of(sides.source, plan))
-            unique = has_unique_key(sides.source, plan)
-            table = _Table(sides, comparer, pacing, [each.span for each in overviews], unique)
+            table = _Table(sides, comparer, pacing, [each.span for each in overviews], plan.unique_key)
             repaired, left = Repaired(), 0
             for pieces in groups(overviews):
                 done, still = table.mend(pieces, repairing)

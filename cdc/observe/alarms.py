@@ -97,6 +97,14 @@ TAIL_BROKEN = AlertKind(
     "Run 'cdc verify TABLE --repair'.",
     unwell=True,
 )
+KEY_REPEATED = AlertKind(
+    "key_not_unique",
+    Severity.WARNING,
+    "Name columns in [[tables]] key that tell its rows apart, and run 'cdc resync TABLE'; or take the rows "
+    "out of the source. Until then the target shows one row of each key: the one with the greatest version, "
+    "or else watermark.",
+    unwell=True,
+)
 SELF_TEST = AlertKind(
     "self_test", Severity.CRITICAL, "Install a DuckDB that was tested, and restart.", unwell=True
 )
@@ -180,6 +188,12 @@ class Alarms:
         """It stands until a restart, which tests again."""
         message = f"tables are read in snapshots only, for with DuckDB {duckdb} {problem}"
         self.alerts.raise_alert(replace(SELF_TEST, remedy=remedy), "source", message)
+
+    def key_repeated(self, table: TableId, example: str) -> None:
+        self.alerts.raise_alert(KEY_REPEATED, str(table), f"its key is not unique: {example}")
+
+    def key_unique(self, table: TableId) -> None:
+        self.alerts.clear(KEY_REPEATED, str(table), at_once=True)
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
         if round_trip_seconds is not None:

@@ -325,6 +325,16 @@ class ReplicationObserver:
         self._metrics.tail_gap_rows.labels(str(table)).inc(rows)
         self._log.info("rows found that were not in the log", table=str(table), rows=rows)
 
+    def key_repeated(self, table: TableId, example: str) -> None:
+        self._log.warning("the key is not unique", table=str(table), example=example)
+        with self._lock:
+            self._alarms.key_repeated(table, example)
+
+    def key_unique(self, table: TableId) -> None:
+        self._log.info("the key is unique again", table=str(table))
+        with self._lock:
+            self._alarms.key_unique(table)
+
     # What the page and the status command ask
 
     def status(self) -> Status:

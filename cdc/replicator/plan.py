@@ -192,7 +192,15 @@ def _plan(request: TableRequest, defaults: Defaults, schema: TableSchema, overla
         filter=request.filter,
         overlap=_overlap(request, schema.table, watermark, overlaps),
         completion=_completion(request, schema),
+        unique_key=_has_one_row(schema, key),
     )
+
+
+def _has_one_row(schema: TableSchema, key: Sequence[str]) -> bool:
+    """Whether each key has one row by a constraint; also where a column hides DuckDB's row ids, which tell
+    rows of one key apart: then that is not looked for."""
+    constraints = [each for each in (schema.primary_key, *schema.unique) if each]
+    return any(set(key).issuperset(each) for each in constraints) or _find(schema, "rowid") is not None
 
 
 def _watermark(request: TableRequest, defaults: Defaults, schema: TableSchema) -> Column:

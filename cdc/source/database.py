@@ -22,6 +22,7 @@ from cdc.source.file.watch import Watch
 from cdc.source.format.tested import untested_reader, untested_writer
 from cdc.source.table.ranges import plan_boundaries, read_range
 from cdc.source.table.reader import TailingReader
+from cdc.source.table.repeated_keys import RepeatedKeys
 from cdc.source.table.snapshot_reader import SnapshotReader
 from cdc.source.tail.checkpoint_base import Bases
 from cdc.source.tail.tail import Lost, Tail
@@ -66,6 +67,7 @@ class DuckDbSource(Closing):
         self._tailing = tailing
         self._not_followed = not_followed
         self._deletes = deletes
+        self._repeated = RepeatedKeys(snapshots, events)
         self.closed = False
         """No thread is in a call any more, and none will be."""
 
@@ -130,7 +132,9 @@ class DuckDbSource(Closing):
         """
         if since is not None:
             self._pinner.expect(since)
-        reader = SnapshotReader(plan, self._snapshots, self._session, self._clock, self._max_skew_seconds)
+        reader = SnapshotReader(
+            plan, self._snapshots, self._session, self._clock, self._max_skew_seconds, self._repeated
+        )
         if not self._tailing:
             return CountedReader(reader, self._session.calls)
 
@@ -185,9 +189,12 @@ class DuckDbSource(Closing):
     def boundaries(self, plan: TablePlan, ranges: int) -> tuple[str, ...]:
         """At most `ranges - 1` watermarks, in order, that cut the table into ranges of about equal rows.
 
+        A comparison begins so: whether each key has one row is counted too, where no constraint says it.
+
         Raises:
             SourceError: the file cannot be read, or its table does not match the plan.
         """
+        self._repeated.count(plan)
         return self._snapshots.run(lambda snapshot: plan_boundaries(snapshot, plan, ranges))
 
     def wait(self, since: Position, timeout_seconds: float) -> Position:

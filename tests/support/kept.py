@@ -33,6 +33,7 @@ class Heard:
     failures: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
     def snapshot_superseded(self) -> None:
         self.superseded += 1
@@ -45,6 +46,12 @@ class Heard:
 
     def tail_gap(self, table: TableId, rows: int) -> None:
         self.gaps.append(rows)
+
+    def key_repeated(self, table: TableId, example: str) -> None:
+        self.repeated.append(f"{table}: {example}")
+
+    def key_unique(self, table: TableId) -> None:
+        self.repeated.clear()
 
 
 class Kept:

@@ -24,6 +24,7 @@ def plan_of(
     version: str | None = None,
     filter: str | None = None,
     columns: tuple[str, ...] | None = None,
+    unique_key: bool = True,
 ) -> TablePlan:
     """A plan for `table` as the newest snapshot shows it; all columns unless `columns` names some."""
     schema = next(schema for schema in source.tables() if schema.table == TableId.parse(table))
@@ -38,6 +39,7 @@ def plan_of(
         version=version,
         filter=filter,
         overlap=overlap,
+        unique_key=unique_key,
     )
 
 

@@ -21,6 +21,8 @@ class OwnColumns:
     version: str
     number: str
     """Of a row, in the order in which rows were noted."""
+    rows: str
+    """How many rows have its key."""
 
     @classmethod
     def of(cls, plan: TablePlan) -> Self:

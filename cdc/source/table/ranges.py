@@ -169,8 +169,8 @@ def plan_boundaries(snapshot: Snapshot, plan: TablePlan, ranges: int) -> tuple[s
 def read_range(
     snapshot: Snapshot, plan: TablePlan, low: str | None, high: str | None
 ) -> pa.RecordBatchReader:
-    """The plan's columns of the rows with `low <= watermark < high`, by watermark and key; closes `snapshot`
-    at the end. Without `low`, rows without a watermark come first.
+    """The plan's columns of the rows with `low <= watermark < high`, by watermark, key and row id; closes
+    `snapshot` at the end. Without `low`, rows without a watermark come first.
 
     Raises:
         SnapshotSuperseded, SourceError: also while the rows are read.
@@ -184,7 +184,8 @@ def read_range(
         with explained(snapshot.cursor, table, plan):
             found = snapshot.stream(
                 f"SELECT {columns(plan)} FROM {table} WHERE {where} "
-                f"ORDER BY {identifier(plan.watermark.name)} NULLS FIRST, {order(plan)}",
+                f"ORDER BY {identifier(plan.watermark.name)} NULLS FIRST, {order(plan)}"
+                f"{'' if plan.unique_key else ', rowid'}",
                 selection.parameters,
             )
     except SourceError:

@@ -30,6 +30,7 @@ from cdc.source.table.ordering import Undecided, in_order
 from cdc.source.table.overlap import Window, hash_of
 from cdc.source.table.own_columns import OwnColumns
 from cdc.source.table.ranges import Range, Selection, columns, cut, order
+from cdc.source.table.repeated_keys import RepeatedKeys, hidden, shown
 from cdc.source.table.versions import check_version_column, row_versions
 from cdc.source.table.view import ReadState, RoundRows, View
 
@@ -40,6 +41,7 @@ _MOST_PIECES = 4
 """Pieces read at once and sorted in memory. More are no faster: 20 take 80 MB more for the same 5 million
 rows a second."""
 _UNDECIDED_ROUNDS = 100
+_SHOWN = "cdc_shown_keys"
 _DELETED = "CAST(0 AS UBIGINT)"
 """Stands for the hash of a deleted row, so that the same row, inserted again, is not taken for sent."""
 
@@ -63,6 +65,7 @@ class SnapshotReader:
         session: Session,
         clock: Clock,
         max_skew_seconds: float,
+        repeated: RepeatedKeys,
         piece_rows: int = PIECE_ROWS,
     ) -> None:
         check_version_column(plan)
@@ -71,6 +74,7 @@ class SnapshotReader:
         self._snapshots = snapshots
         self._clock = clock
         self._marking = Marking(plan, max_skew_seconds)
+        self._repeated = repeated
         self._piece_rows = piece_rows
         self._connection = KeptCursor(session)
         self._window = Window(plan)
@@ -130,6 +134,8 @@ class SnapshotReader:
         complete, self._complete_at = self._complete_at, None
         low = None if everything else self.low(standing.mark)
         self._connection.run(partial(self._window.sweep, low))
+        if not self._followed:
+            self._repeated.count(self._plan)
         in_pieces = everything or not self._followed
         while True:
             if in_pieces:
@@ -182,6 +188,8 @@ class SnapshotReader:
         Raises:
             SourceError: the table no longer matches the plan.
         """
+        if not self._plan.unique_key and (removed or self._repeated.known(self._plan)):
+            return (yield from self._shown(view, standing, moving=moving, removed=removed))
         if view.small and not (known or removed):
             found = self._in_order(view, standing.mark, moving=moving)
             if found is not None:
@@ -289,11 +297,67 @@ class SnapshotReader:
 
     def _rows(self, view: View, moves: str, hashed: str, where: str) -> str:
         """The SELECT of delivered columns, of whether a row moves the mark, and of its hash."""
-        own = self._own
+        own, relation = self._own, view.relation(self._plan.table)
+        if isinstance(view, Snapshot) and not self._plan.unique_key and self._repeated.known(self._plan):
+            where = f"({where}) AND rowid NOT IN ({hidden(self._plan, relation)})"
         return (
             f"SELECT {columns(self._plan)}, coalesce({moves}, FALSE) AS {own.moves}, {hashed} AS {own.hash} "
-            f"FROM {view.relation(self._plan.table)} WHERE {where}"
+            f"FROM {relation} WHERE {where}"
         )
+
+    def _shown(
+        self, view: RoundRows, standing: ReadState, *, moving: bool, removed: bool
+    ) -> Generator[Batch, None, ReadState]:
+        """Of each key of `view` the row that the target is to show now, as a snapshot has it; of the keys of
+        which there is none any more, the rows of `view` as deletions.
+
+        The snapshot may be later than the view: what came in between is handed out once more, by the tail.
+        """
+        plan, own, within = self._plan, self._own, Selection(self._plan).filter()
+        keys = ", ".join(map(identifier, plan.key))
+        relation = view.relation(plan.table)
+        wanted = view.stream(
+            f"SELECT DISTINCT {keys} FROM {relation} WHERE {within}", (), standing.limits.rows
+        ).reader()
+        table = wanted.read_all()
+        if not table.num_rows:
+            return standing
+        while True:
+            try:
+                with self._snapshots.take() as snapshot:
+                    position = snapshot.position
+                    selection = Selection(plan)
+                    moves = "FALSE"
+                    if moving and not removed and position == view.position:
+                        moves = self._moves(selection, standing.mark)
+                    selected = (
+                        f"{columns(plan)}, coalesce({moves}, FALSE) AS {own.moves}, "
+                        f"{hash_of(plan)} AS {own.hash}"
+                    )
+                    found = shown(snapshot, plan, table, selected, selection, own.rows)
+            except SnapshotSuperseded as error:
+                self._snapshots.overtaken(error)
+                continue
+            break
+        counts = found.column(own.rows).to_numpy()
+        # Where the very state after a deletion has another row of its key, there were two.
+        several = np.flatnonzero(counts >= (1 if removed and position == view.position else 2))
+        if len(several):
+            [row] = found.slice(int(several[0]), 1).combine_chunks().to_batches()
+            place = self._connection.run(partial(self._marking.place, row))
+            self._repeated.noticed(plan, place.key)
+        rows = found.drop_columns([own.rows])
+        standing = yield from self._handed_out(rows.to_batches(), position, standing)
+        if not removed:
+            return standing
+        gone = self._rows(view, "FALSE", _DELETED, within)
+        names = map(identifier, plan.key)
+        same = " AND ".join(f"gone.{name} IS NOT DISTINCT FROM here.{name}" for name in names)
+        others = f"SELECT gone.* FROM ({gone}) AS gone ANTI JOIN temp.{_SHOWN} AS here ON {same}"
+        view.cursor.register(_SHOWN, rows.select(list(plan.key)))
+        batches = list(view.stream(others, (), standing.limits.rows).batches)
+        view.cursor.unregister(_SHOWN)
+        return (yield from self._handed_out(batches, position, standing, removed=True))
 
     def _in_order(self, view: RoundRows, mark: Mark | None, *, moving: bool) -> list[pa.RecordBatch] | None:
         """The rows of `view` with the columns of `_rows`, put in order without DuckDB, whose planner is most
