@@ -48,6 +48,8 @@ class Attached:
         self.name = attachment.name
         self.direct = direct
         self.users = 0
+        self.tables: tuple[TableSchema, ...] | None = None
+        """What a snapshot found, for the others: as many tables begin at once as there are."""
 
     def shows(self, position: Position) -> bool:
         """Whether this is still attached, and the state at `position`."""
@@ -120,8 +122,11 @@ class Snapshot(Closing):
         Raises:
             SnapshotSuperseded, SourceError: it cannot be read.
         """
-        with self._attached.translated("list the tables of"):
-            return read_tables(self._cursor, self.database)
+        found = self._attached.tables
+        if found is None:
+            with self._attached.translated("list the tables of"):
+                found = self._attached.tables = read_tables(self._cursor, self.database)
+        return found
 
     def query(self, sql: str, parameters: Parameters | None = None) -> pa.RecordBatchReader:
         """Run one SELECT; unqualified names are DuckDB's own, then the source's, of its schema `main`
