@@ -14,6 +14,7 @@ from typing import Protocol
 from cdc.change import Column, Completion, TableId, TablePlan, TableSchema
 from cdc.duckdb_types import VERSIONS, WATERMARKS, meaning_of
 from cdc.errors import ConfigError
+from cdc.replicator.target_names import collisions_of_listed, collisions_of_unlisted, default_target
 
 
 class CompletionRequest(Protocol):
@@ -134,10 +135,17 @@ def resolve(
                 plans.append(_plan(_Wish(str(schema.table)), defaults, schema, overlaps))
             except ConfigError as error:
                 left_out.append(LeftOut(schema.table, f"{error.problem}. {error.remedy}"))
-    collisions = _collisions(plans, {_folded(table) for table in before}, by_name, listed=bool(tables))
-    if collisions and tables and strict:
-        raise next(iter(collisions.values()))
-    left_out += [LeftOut(table, str(error), listed=True) for table, error in collisions.items()]
+    remedy = "Give one of them another target in [[tables]]"
+    if tables:
+        collisions = collisions_of_listed(plans)
+    else:
+        remedy += ", and list the others there too"
+        collisions = collisions_of_unlisted(plans, {_folded(table) for table in before}, by_name)
+    for table, problem in collisions.items():
+        refusal = _refusal(table, "target", problem, remedy)
+        if tables and strict:
+            raise refusal
+        left_out.append(LeftOut(table, str(refusal), listed=True))
     return Resolution(tuple(plan for plan in plans if plan.table not in collisions), tuple(left_out))
 
 
@@ -184,7 +192,7 @@ def _plan(request: TableRequest, defaults: Defaults, schema: TableSchema, overla
     table = schema.table
     return TablePlan(
         table=table,
-        target=request.target or _default_target(table),
+        target=request.target or default_target(table),
         columns=_columns(request, schema, {*key, watermark.name, *([version] if version else [])}),
         key=key,
         watermark=watermark,
@@ -329,55 +337,6 @@ def _whole_days(overlap: str) -> str:
         match[2], 0
     )
     return f"{-(-milliseconds // 86_400_000)}d" if milliseconds else "0"
-
-
-def _collisions(
-    plans: Sequence[TablePlan],
-    before: set[tuple[str, str]],
-    there: Collection[tuple[str, str]],
-    *,
-    listed: bool,
-) -> dict[TableId, ConfigError]:
-    """The tables that are left out for a name in the target that another one has, as its table or as its view
-    of current rows.
-
-    Where no table is listed, names that differ in case alone collide too: some servers keep them in files
-    whose names have no case. And a name that was made for a table that is gone stays that table's, with its
-    rows.
-
-    Args:
-        before: tables that were replicated before.
-        there: those that the source has now.
-    """
-    taken: dict[str, str] = {}
-    if not listed:
-        plans = sorted(plans, key=lambda plan: _folded(plan.table) not in before)
-        for schema, name in before.difference(there):
-            gone = TableId(schema, name)
-            taken |= dict.fromkeys(_names(_default_target(gone)), f"{gone}, which is gone from the source")
-    found = {}
-    for plan in plans:
-        names = [name if listed else name.lower() for name in _names(plan.target)]
-        clash = next((name for name in names if name in taken), None)
-        if clash is None:
-            taken |= dict.fromkeys(names, str(plan.table))
-            continue
-        found[plan.table] = _refusal(
-            plan.table,
-            "target",
-            f"{clash!r} would also be written for {taken[clash]}",
-            "Give one of them another target in [[tables]]"
-            + ("" if listed else ", and list the others there too"),
-        )
-    return found
-
-
-def _names(target: str) -> tuple[str, str]:
-    return target, f"{target}_current"
-
-
-def _default_target(table: TableId) -> str:
-    return table.name if table.schema == "main" else f"{table.schema}_{table.name}"
 
 
 def _column(schema: TableSchema, key: str, name: str) -> Column:

@@ -244,6 +244,12 @@ def test_the_target_of_a_table_that_is_gone_is_not_filled_with_anothers_rows() -
     assert "'a_t' would also be written for a.t, which is gone from the source" in reasons["main.a_t"]
 
 
+def test_the_name_of_a_table_that_is_gone_is_kept_whatever_its_case() -> None:
+    plans, reasons = left_out_of_collision("a_t", before=("A.T",))
+    assert plans == []
+    assert "which is gone from the source" in reasons["main.a_t"]
+
+
 def test_of_listed_tables_for_one_target_a_replicator_leaves_out_the_later_one() -> None:
     tables = [TableConfig(name="trades"), TableConfig(name="log", key=("seq",), target="trades")]
     found = resolve(tables, DefaultsConfig(watermark="seq"), [TRADES, LOG], strict=False)
