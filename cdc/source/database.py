@@ -50,7 +50,6 @@ class DuckDbSource(Closing):
         events: SourceEvents,
         *,
         max_skew_seconds: float,
-        tailing: bool,
         not_followed: str | None,
         deletes: bool,
     ) -> None:
@@ -64,7 +63,6 @@ class DuckDbSource(Closing):
         self._clock = clock
         self._events = events
         self._max_skew_seconds = max_skew_seconds
-        self._tailing = tailing
         self._not_followed = not_followed
         self._deletes = deletes
         self._repeated = RepeatedKeys(snapshots, events)
@@ -135,8 +133,6 @@ class DuckDbSource(Closing):
         reader = SnapshotReader(
             plan, self._snapshots, self._session, self._clock, self._max_skew_seconds, self._repeated
         )
-        if not self._tailing:
-            return CountedReader(reader, self._session.calls)
 
         def make_tail() -> Tail:
             if self._not_followed is not None:
@@ -235,7 +231,7 @@ class DuckDbSource(Closing):
 class CountedReader:
     """A reader whose calls are counted; between two batches there is none."""
 
-    def __init__(self, reader: SnapshotReader | TailingReader, calls: Calls) -> None:
+    def __init__(self, reader: TailingReader, calls: Calls) -> None:
         self._reader = reader
         self._calls = calls
 
@@ -243,7 +239,7 @@ class CountedReader:
         return repr(self._reader)
 
     def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
-        """See `SnapshotReader.read`."""
+        """See `TailingReader.read`."""
         batches = self._reader.read(after, limits)
         try:
             while True:
@@ -266,24 +262,22 @@ class CountedReader:
             return self._reader.rows_behind(after)
 
     def unseen_before_send(self) -> Unseen | None:
-        """See `TailingReader.unseen_before_send`; snapshots alone tell of nothing."""
-        return self._reader.unseen_before_send() if isinstance(self._reader, TailingReader) else None
+        """See `TailingReader.unseen_before_send`."""
+        return self._reader.unseen_before_send()
 
     def digests_before_send(self) -> bytes | None:
-        """See `TailingReader.digests_before_send`; of snapshots alone nothing is known."""
-        return self._reader.digests_before_send() if isinstance(self._reader, TailingReader) else None
+        """See `TailingReader.digests_before_send`."""
+        return self._reader.digests_before_send()
 
     def digests_after_acknowledgement(self) -> bytes | None:
         """See `TailingReader.digests_after_acknowledgement`."""
-        if not isinstance(self._reader, TailingReader):
-            return None
         with self._calls.call():
             return self._reader.digests_after_acknowledgement()
 
     @property
     def learning(self) -> bool:
         """See `TailingReader.learning`."""
-        return isinstance(self._reader, TailingReader) and self._reader.learning
+        return self._reader.learning
 
     def close(self) -> None:
         with self._calls.call(last=True):
@@ -317,7 +311,7 @@ def open_source(
         spill: the directory where reading may put what does not fit into its memory; without one it must fit.
         max_skew_seconds: how far past now a time watermark may lie and still move the mark.
         poll_seconds: the longest pause between two looks at the file, should its directory not notify.
-        tailing: follow the log, beside snapshots; False reads snapshots alone.
+        tailing: follow the log, beside snapshots; False reads snapshots alone, as of a log that cannot be.
         not_followed: why the log is not to be followed: `events` are told, as of a log that cannot be.
         deletes: hand out deleted rows too; only the log tells of them.
         events: is told what happens while tables are read.
@@ -346,8 +340,11 @@ def open_source(
     )
     snapshots = Snapshots(pinner, session, clock, events, direct=use_direct)
     watch = Watch(pinner, clock, poll_seconds)
-    tailing = tailing and not use_direct
-    passing = passing_logs(Path(pinner.log_path)) if tailing else None
+    if use_direct:
+        not_followed = not_followed or "the file is read only while no writer holds it"
+    elif not tailing:
+        not_followed = not_followed or "it was asked not to be followed"
+    passing = passing_logs(Path(pinner.log_path)) if not_followed is None else None
     return DuckDbSource(
         pinner,
         session,
@@ -358,7 +355,6 @@ def open_source(
         clock,
         events,
         max_skew_seconds=max_skew_seconds,
-        tailing=tailing,
         not_followed=not_followed,
         deletes=deletes,
     )

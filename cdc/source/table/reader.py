@@ -22,6 +22,7 @@ from cdc.errors import SnapshotSuperseded
 from cdc.source.events import SourceEvents
 from cdc.source.file.pin import Pinner
 from cdc.source.file.session import FATAL
+from cdc.source.table.following import Following
 from cdc.source.table.gap import Gap
 from cdc.source.table.resend import Resend
 from cdc.source.table.snapshot_reader import SnapshotReader
@@ -71,16 +72,7 @@ class TailingReader:
         self._deletes = deletes
         self._loses_rows = deletes or reader.plan.filter is not None
         """Rows of the target may have to go, which a snapshot past the mark does not show."""
-        self._tail: Tail | None = None
-        self._refused_in: int | None = None
-        """The checkpoint whose log cannot be followed; a tail is tried again after the next one."""
-        self._told = ""
-        """Why there is no tail, as was told."""
-        self._late: str | None = None
-        """Why changes of rows before the mark go unseen until the next checkpoint."""
-        self._late_told: tuple[Position, float] | None = None
-        """When that was told last: for the commits up to there, and by the clock."""
-        self._snapshot_due = True
+        self._following = Following()
         self._recreated = False
         """The table was dropped and created again: what it holds was not there before."""
         self._overlaps = False
@@ -105,12 +97,18 @@ class TailingReader:
         self._gap = Gap(reader.plan.key, lambda rows: events.tail_gap(table, rows))
 
     def __repr__(self) -> str:
-        return f"TailingReader({self._table}, {'tail' if self._tail else 'snapshots'})"
+        return f"TailingReader({self._table}, {self._following})"
+
+    @property
+    def _tail(self) -> Tail | None:
+        return self._following.tail
 
     def read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
-        """Rows committed and not yet acknowledged, in batches within `limits`; see `SnapshotReader.read`.
+        """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
 
-        Updated rows are among them wherever they lie, as long as the log can be followed.
+        Updated rows are among them wherever they lie, as long as the log can be followed. A row already
+        acknowledged in its present state is not repeated within this reader's life. The iterator ends when
+        there is nothing more; a superseded snapshot is retried inside.
 
         Raises:
             SourceError: the source cannot be read, or its table no longer matches the plan.
@@ -118,13 +116,14 @@ class TailingReader:
         self._reader.begin()
         self._read_whole = False
         standing = ReadState(after, limits, self._clock.monotonic())
-        if not self._snapshot_due:
+        if not self._following.due:
             standing = yield from self._rounds(standing, moving=True)
-        while self._snapshot_due:
+        while self._following.due:
             if self._tail is None:
                 self._start_tail()
                 self._tell_late()
-            self._snapshot_due = self._tail is None
+            if self._tail is not None:
+                self._following = self._following.read()
             before = standing.mark
             standing = yield from self._snapshot(standing)
             standing = yield from self._rewritten(before, standing)
@@ -150,7 +149,7 @@ class TailingReader:
     def digests_after_acknowledgement(self) -> bytes | None:
         """What may be stored now that everything handed out is acknowledged."""
         tail, groups, read_to = self._tail, self._groups, self._reader.complete_at
-        whole = self._read_whole and not (self._unseen or self._snapshot_due or self._resend.suspicious)
+        whole = self._read_whole and not (self._unseen or self._following.due or self._resend.suspicious)
         if not whole or tail is None or groups is None or read_to is None:
             return self._resend.digests_before_send()
         if tail.position < max(read_to, self._shown):
@@ -177,7 +176,8 @@ class TailingReader:
         return self._reader.rows_behind(after)
 
     def close(self) -> None:
-        self._drop_tail()
+        if self._tail is not None:
+            self._tail.close()
         self._reader.close()
 
     def _snapshot(self, standing: ReadState) -> Generator[Batch, None, ReadState]:
@@ -192,7 +192,7 @@ class TailingReader:
             if self._tail is not None:
                 self._overlaps = True
                 yield from self._rounds(standing, moving=False)
-        if not self._snapshot_due:
+        if not self._following.due:
             self._gap.complete()
         self._overlaps = True
         return standing
@@ -248,7 +248,8 @@ class TailingReader:
                 # Batches of this round were stamped with where the tail was before it: if not all of them
                 # are delivered, the round is found again.
                 self._reader.resume_from = found.position
-                self._snapshot_due |= found.checkpointed
+                if found.checkpointed:
+                    self._following = self._following.checkpointed()
             self._gap.passed(self._tail.position, self._tail.cursor)
             if moving:
                 self._overlaps = False
@@ -273,20 +274,25 @@ class TailingReader:
 
     def _start_tail(self) -> None:
         iteration = self._pinner.position().iteration
-        if self._refused_in == iteration:
+        if self._following.refused_in == iteration:
             return
         before = self._groups
         later = before is not None and iteration > before.iteration
         since = self._since if before is None else self._handed_to
+        tail: Tail | None = None
         try:
-            self._tail = self._make_tail()
+            tail = self._make_tail()
             place = self._resend.resume_from(since) if before is None else since
-            resumed = self._tail.start(place, whole_log=later or since is not None)
+            resumed = tail.start(place, whole_log=later or since is not None)
+            groups = tail.groups
+            assert groups is not None, "it has been started"
+            if before is not None and groups.iteration > before.iteration and not later:
+                raise Lost("a checkpoint ran meanwhile", passing=True)  # it did not begin where the log does
         except Lost as lost:
+            if tail is not None:
+                tail.close()
             self._lose(lost)
             return
-        groups = self._tail.groups
-        assert groups is not None, "it has been started"
         if before is None:
             self._groups = groups
             unseen = self._resend.restarted(groups, since, resumed=resumed, unseen=self._unseen)
@@ -294,60 +300,52 @@ class TailingReader:
                 self._note(Unseen(_LACKING))
             self._unseen = False
         elif groups.iteration > before.iteration:
-            if not later:  # it did not begin where the log does
-                self._lose(Lost("a checkpoint ran meanwhile", passing=True))
-                return
             self._unseen = True
-            self._checkpointed(self._tail)
+            self._checkpointed(tail)
         elif not resumed:
             self._unseen = True
             self._note(Unseen(_SKIPPED))
-        self._resend.touched(self._tail.touched)
-        self._told, self._late = "", None
-        self._since = self._refused_in = None
-        self._reader.resume_from = self._tail.position
+        self._resend.touched(tail.touched)
+        self._since = None
+        self._reader.resume_from = tail.position
+        self._following = self._following.followed(tail)
 
     def _lose(self, lost: Lost) -> None:
         """Read snapshots until a tail can be started again."""
-        if str(lost) != self._told:  # a log that never can be followed is worth one event
+        before = self._following
+        if str(lost) != before.reason:  # a log that never can be followed is worth one event
             self._events.tail_lost(self._table, str(lost))
-            self._told = str(lost)
-        self._late = None if lost.passing else f"{_LATE}: {lost}"
-        self._refused_in = None if lost.passing else self._pinner.position().iteration
-        self._snapshot_due = True
+        refused_in = None if lost.passing else self._pinner.position().iteration
+        self._following = before.lost(str(lost), refused_in)
         self._unseen |= not lost.passing
-        if self._tail is not None:
+        if before.tail is not None:
             self._handed_to = self._reader.resume_from
+            before.tail.close()
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated
         self._resend.lost(recreated=lost.recreated)
         self._gap.broken()
-        self._drop_tail()
 
     def _late_untold(self) -> Position | None:
         """Where the source is, if commits up to there may hold changes that go unseen, and were not told."""
-        if self._late is None or (self._reader.updates_move_the_mark and not self._loses_rows):
+        state = self._following
+        if state.refused_in is None or (self._reader.updates_move_the_mark and not self._loses_rows):
             return None
         position = self._pinner.position()
-        return None if self._late_told is not None and position == self._late_told[0] else position
+        return None if state.told is not None and position == state.told[0] else position
 
     def _tell_late(self) -> None:
         """Tell that changes may go unseen: at once after each checkpoint, then again as commits follow."""
-        if (position := self._late_untold()) is None or self._late is None:
+        if (position := self._late_untold()) is None:
             return
-        now, told = self._clock.monotonic(), self._late_told
+        now, told = self._clock.monotonic(), self._following.told
         if told is None or told[0].iteration != position.iteration or now - told[1] >= _TELL_SECONDS:
-            self._late_told = position, now
-            self._note(Unseen(self._late))
+            self._following = self._following.said(position, now)
+            self._note(Unseen(f"{_LATE}: {self._following.reason}"))
 
     def _note(self, unseen: Unseen) -> None:
         if self._unnoted is None or unseen.urgent:
             self._unnoted = unseen
-
-    def _drop_tail(self) -> None:
-        if self._tail is not None:
-            self._tail.close()
-            self._tail = None
 
     def _compare_after(self, found: Round, tail: Tail) -> None:
         """What the snapshot after a checkpoint finds is a gap, unless the log was not seen whole."""

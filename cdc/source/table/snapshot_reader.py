@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan
+from cdc.change import Batch, Mark, Position, TablePlan
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
 from cdc.source.file.session import KeptCursor, Session
@@ -105,19 +105,6 @@ class SnapshotReader:
     def plan(self) -> TablePlan:
         return self._plan
 
-    def read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
-        """Rows committed and not yet acknowledged, past `after` less the overlap, in batches within `limits`.
-
-        A row already acknowledged in its present state is not repeated within this reader's life. The
-        iterator ends when the newest snapshot has no more rows. A superseded snapshot is retried inside.
-        Rows without a watermark, or with one too far in the future, are delivered and do not move the mark.
-
-        Raises:
-            SourceError: the source cannot be read, or its table no longer matches the plan.
-        """
-        self.begin()
-        yield from self.past(ReadState(after, limits, self._clock.monotonic()))
-
     def begin(self) -> None:
         """Begin a read: what the one before handed out and was not acknowledged is to be handed out again."""
         for _, rows in self._unacknowledged.values():
@@ -126,10 +113,12 @@ class SnapshotReader:
         self._unacknowledged.clear()
 
     def past(self, standing: ReadState, *, everything: bool = False) -> Generator[Batch, None, ReadState]:
-        """The rows past the mark less the overlap, or `everything`, as `read` has them.
+        """The rows past the mark less the overlap, or `everything`, in batches.
+
+        Rows without a watermark, or with one too far in the future, are handed out and do not move the mark.
 
         Raises:
-            SourceError: as `read`.
+            SourceError: the source cannot be read, or its table no longer matches the plan.
         """
         complete, self._complete_at = self._complete_at, None
         low = None if everything else self.low(standing.mark)
@@ -162,7 +151,7 @@ class SnapshotReader:
 
         Raises:
             SnapshotSuperseded: another checkpoint came.
-            SourceError: as `read`.
+            SourceError: the source cannot be read, or its table no longer matches the plan.
         """
         low = self.low(before)
         if low is None:
