@@ -30,11 +30,12 @@ def names_of(path: Path | str) -> tuple[str, ...]:
     """The path, and what it leads over if it is a symbolic link; its end is the last."""
     name = os.fspath(path)
     names = [name]
-    while len(names) <= _MOST_LINKS:
+    # Asked before it is read, for each pin asks: what readlink() raises where there is no link costs more.
+    while len(names) <= _MOST_LINKS and os.path.islink(name):
         try:
             # Not normalized: `..` is for the file system to follow, which may have come here over a link.
             name = os.path.join(os.path.dirname(name), os.readlink(name))
-        except OSError:  # no link, or nothing there
+        except OSError:  # gone since
             break
         names.append(name)
     return tuple(names)
