@@ -34,6 +34,8 @@ _DUCKDB_TYPES = {
     "DateTime64(6, 'UTC')": "TIMESTAMP",
     "DateTime64(9, 'UTC')": "TIMESTAMP_NS",
 }
+MOST_DIGITS = 38
+"""Of a DECIMAL in DuckDB; ClickHouse has up to 76."""
 _DECIMAL = re.compile(r"Decimal\((\d+), (\d+)\)")
 
 
@@ -66,7 +68,11 @@ def _column(name: str, kind: str, server: ServerVersion) -> tuple[str, ColumnCod
     quoted = quote_identifier(name)
     nullable = kind.startswith("Nullable(")
     plain = kind[len("Nullable(") : -1] if nullable else kind
-    duckdb_type = plain.upper().replace(", ", ",") if _DECIMAL.fullmatch(plain) else _DUCKDB_TYPES.get(plain)
+    decimal = _DECIMAL.fullmatch(plain)
+    if decimal is not None and int(decimal[1]) <= MOST_DIGITS:
+        duckdb_type: str | None = plain.upper().replace(", ", ",")
+    else:
+        duckdb_type = _DUCKDB_TYPES.get(plain)
     if duckdb_type is not None:
         try:
             codec = column_codec(Column(name, duckdb_type, nullable), server)

@@ -71,3 +71,9 @@ def test_what_the_engine_does_not_read_does_not_keep_the_insert_waiting(any_plac
     transport.execute("INSERT INTO there SELECT 1")
     transport.close()
     assert any_place.rows("there") == 1
+
+
+@pytest.mark.parametrize("any_place", ["embedded"], indirect=True)
+def test_a_decimal_of_more_digits_than_duckdb_has_is_read_as_text(any_place: Place) -> None:
+    with any_place.target() as target, target.query("SELECT toDecimal256('1.5', 5) AS v") as reader:
+        assert [value for batch in reader for value in batch.column(0).to_pylist()] == ["1.5"]
