@@ -18,6 +18,19 @@ RETRIES = 1
 whoever calls, who knows what can wait."""
 
 
+FAILURES = (
+    redis.RedisError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
+"""What redis-py raises where Redis does not answer, refuses, or answers what no Redis does: a greeting that
+is no map, texts that are not UTF-8."""
+
+
 class Overtaken(redis.ResponseError):
     """Redis has not taken what was written: another replicator has the lease, or had it meanwhile."""
 

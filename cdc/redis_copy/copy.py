@@ -17,14 +17,12 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import redis
-
 from cdc.change import Batch
 from cdc.clock import Clock, SystemClock
 from cdc.config.redis import RedisOptions
 from cdc.errors import CdcError
 from cdc.rate import Rate
-from cdc.redis_client import Overtaken, away, connect
+from cdc.redis_client import FAILURES, Overtaken, away, connect
 from cdc.redis_copy.rows import Rows, base_key, lease_number_key, schema_key
 
 MAX_BYTES = 64 << 20
@@ -226,7 +224,7 @@ class RedisCopy:
         """Whether Redis took it; when not, wait as long as it is to be left alone."""
         try:
             work()
-        except (redis.RedisError, OSError) as error:
+        except FAILURES as error:
             self._events.redis_reached(away(self._options, error))
             delay = AWAY_SECONDS[min(self._failures, len(AWAY_SECONDS) - 1)]
             self._failures += 1

@@ -28,7 +28,7 @@ import structlog
 from cdc.clock import Clock, SystemClock
 from cdc.config.redis import RedisOptions
 from cdc.errors import LeaseHeld, StateError
-from cdc.redis_client import away, connect
+from cdc.redis_client import FAILURES, away, connect
 from cdc.state.lease import STANDBY_SECONDS, Owner
 
 RENEWALS = 3
@@ -116,7 +116,7 @@ class RedisLease:
         """
         try:
             other = self._take()
-        except (redis.RedisError, OSError) as error:
+        except FAILURES as error:
             reason = away(self._options, error)
             raise StateError(
                 "take the lease in Redis at",
@@ -133,7 +133,7 @@ class RedisLease:
             try:
                 if self._take() is None:
                     return True
-            except (redis.RedisError, OSError) as error:
+            except FAILURES as error:
                 _log().warning("waiting for Redis", error=str(away(self._options, error)))
             if self._clock.wait(stop, STANDBY_SECONDS):
                 return False
@@ -145,7 +145,7 @@ class RedisLease:
             self._thread.join(LONGEST_ASKS * self._options.timeout_seconds)
         if self._held:
             self._held = False
-            with suppress(redis.RedisError, OSError):  # else it expires
+            with suppress(*FAILURES):  # else it expires
                 self._client.execute_command("EVAL", _RELEASE, 1, self._key, self._note)
         self._client.close()
 
@@ -178,11 +178,13 @@ class RedisLease:
             found = self._client.execute_command(
                 "EVAL", _TAKE, len(keys), *keys, self._note, int(self._seconds * 1000), number
             )
-        except (redis.RedisError, OSError):
+        except FAILURES:
             self._unanswered = asked
             raise
         if isinstance(found, bytes):
-            return found.decode()
+            return found.decode(errors="replace")
+        if not isinstance(found, int):
+            raise redis.ResponseError("the answer is no lease's")
         self.number, self._confirmed, self._unanswered = int(found), asked, None
         return None
 
@@ -196,7 +198,7 @@ class RedisLease:
         silent = self._unanswered is not None
         try:
             other = self._ask()
-        except (redis.RedisError, OSError) as error:
+        except FAILURES as error:
             if not silent:
                 _log().warning("lease not renewed, going on", error=str(away(self._options, error)))
             return
@@ -236,7 +238,7 @@ def _held(source: str, note: str, operation: str) -> LeaseHeld:
     try:
         found = json.loads(note)
         who = f"process {found['pid']} on {found['host']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         who = "a replicator that has not said which"
     remedy = "Stop that replicator, or leave it to do the work"
     return LeaseHeld(operation, source, f"held in Redis by {who}", remedy)

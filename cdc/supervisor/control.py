@@ -1,8 +1,8 @@
 """How `cdc ctl` and a running supervisor talk: one JSON line each way, over a socket of this machine alone.
 
-A Unix domain socket that only its owner may open, where there is one and its path is short enough; else TCP
-on the loopback interface. Where it listens, and a token that TCP callers must send, stand in `control.json`
-in the supervisor's directory, readable by its owner alone.
+A Unix domain socket that only its owner may open; on Windows alone, where Python has none, TCP on the
+loopback interface, which any user may connect to. Where it listens, and a token that TCP callers must send, stand in
+`control.json` in the supervisor's directory, readable by its owner alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import os
 import queue
 import secrets
 import socket
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -49,8 +51,7 @@ class ControlServer:
     def __init__(self, directory: Path, *, unix: bool | None = None) -> None:
         self._directory = directory
         socket_path = directory / SOCKET_NAME
-        fits = len(os.fsencode(socket_path)) <= UNIX_PATH_BYTES
-        self._unix = AF_UNIX is not None and fits if unix is None else unix
+        self._unix = AF_UNIX is not None if unix is None else unix
         self._socket_path = socket_path
         self._token = secrets.token_urlsafe(32)
         self._requests: queue.Queue[tuple[Request, Future[Answer]]] = queue.Queue()
@@ -90,7 +91,8 @@ class ControlServer:
             return listener, list(listener.getsockname())
         self._socket_path.unlink(missing_ok=True)  # the supervisor's lock is held: nobody listens there
         listener = socket.socket(AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(self._socket_path))
+        with _short(self._socket_path) as path:
+            listener.bind(path)
         self._socket_path.chmod(0o600)  # before listen: nobody can have connected yet
         listener.listen()
         return listener, str(self._socket_path)
@@ -104,20 +106,21 @@ class ControlServer:
             with connection:
                 try:
                     connection.settimeout(CALLER_SEC)
-                    answer = self._answer(_read_line(connection))
+                    answer = self._answer(_read_line(connection, CALLER_SEC))
                     connection.settimeout(CALLER_SEC)
                     connection.sendall(json.dumps(answer).encode() + b"\n")
-                except OSError as error:
+                except (OSError, ValueError) as error:
                     logger.debug("a caller of the control socket went away: %s", error)
 
     def _answer(self, line: bytes) -> Answer:
         try:
             request = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"ok": False, "error": "the request is not JSON"}
         if not isinstance(request, dict):
             return {"ok": False, "error": "the request is not an object"}
-        if not self._unix and not hmac.compare_digest(str(request.get("token")), self._token):
+        token = str(request.get("token")).encode(errors="surrogatepass")
+        if not self._unix and not hmac.compare_digest(token, self._token.encode()):
             return {"ok": False, "error": "the token is wrong"}
         future: Future[Answer] = Future()
         self._requests.put((request, future))
@@ -146,10 +149,14 @@ def ask(directory: Path, request: Request) -> Answer:
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         with connection:
             connection.settimeout(ANSWER_SEC + 2 * CALLER_SEC)
-            connection.connect(address)
+            if isinstance(address, str):
+                with _short(Path(address)) as short:
+                    connection.connect(short)
+            else:
+                connection.connect(address)
             connection.sendall(line)
-            answer = json.loads(_read_line(connection))
-    except (OSError, ValueError, KeyError) as error:
+            answer = json.loads(_read_line(connection, ANSWER_SEC + 2 * CALLER_SEC))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = "none runs there" if isinstance(error, FileNotFoundError) else str(error)
         raise StateError(
             "reach the supervisor of", directory, problem, "Start it with 'cdc supervise', as the same user."
@@ -159,14 +166,36 @@ def ask(directory: Path, request: Request) -> Answer:
     return dict(answer)
 
 
-def _read_line(connection: socket.socket) -> bytes:
-    """The bytes up to the first newline, or the end.
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name of the socket at `path` that an address holds: where it is too long, by its directory as opened.
+
+    Raises:
+        OSError: there is no such name on this system.
+    """
+    if len(os.fsencode(path)) <= UNIX_PATH_BYTES:
+        yield str(path)
+        return
+    if not sys.platform.startswith("linux"):
+        problem = f"{path} is too long for a socket: {UNIX_PATH_BYTES} bytes at most"
+        raise OSError(f"{problem}; name a shorter directory")
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def _read_line(connection: socket.socket, seconds: float) -> bytes:
+    """The bytes up to the first newline, or the end, all of them within so many seconds.
 
     Raises:
         OSError: nothing came in time, or too much.
     """
     line = b""
+    deadline = time.monotonic() + seconds
     while not line.endswith(b"\n"):
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
         part = connection.recv(MAX_LINE_BYTES)
         if not part:
             break

@@ -7,6 +7,7 @@ import http.client
 import re
 import socket
 import ssl
+import struct
 
 from clickhouse_driver import errors as driver
 
@@ -91,6 +92,15 @@ def judge(error: BaseException) -> ErrorVerdict:
             return codes.DISK
         case _:
             return codes.UNKNOWN
+
+
+SENSELESS = (RecursionError, ValueError, IndexError, OverflowError, MemoryError, struct.error)
+"""What reading an answer raises that no ClickHouse gives: exceptions nested 100,000 deep, say."""
+
+
+def senseless(error: BaseException) -> driver.Error:
+    """One of `SENSELESS`, as what is met where the other side does not speak the protocol."""
+    return driver.UnexpectedPacketFromServerError(f"its answer makes no sense ({type(error).__name__})")
 
 
 def target_error(operation: str, subject: object, error: BaseException) -> TargetError:

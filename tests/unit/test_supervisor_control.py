@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import CdcError, StateError
+from cdc.supervisor import control
 from cdc.supervisor.control import Answer, ControlServer, Request, ask
 
 
@@ -66,7 +68,16 @@ def raw(directory: Path, line: bytes) -> bytes:
         return connection.recv(1 << 16)
 
 
-@pytest.mark.parametrize("line", [b"not json\n", b"[1]\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json\n",
+        b"[1]\n",
+        b"\xff\xfe\n",
+        b"[" * 60_000 + b"\n",
+        b'{"token": "\\ud800", "command": 1' + b"\n",
+    ],
+)
 def test_nonsense_is_refused_and_the_next_caller_is_served(directory: Path, line: bytes) -> None:
     assert b'"ok": false' in raw(directory, line)
     assert ask(directory, {"command": "status"}) == {"echo": "status"}
@@ -92,10 +103,34 @@ def test_without_its_token_a_tcp_caller_is_refused(tmp_path: Path) -> None:
         assert b"the token is wrong" in raw(tmp_path, b'{"command": "status"}\n')
 
 
-def test_a_directory_too_deep_for_a_unix_socket_uses_tcp(tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", ["\u00e9", "\ud800", ""])
+def test_a_token_of_any_letters_is_wrong_and_the_next_caller_is_served(tmp_path: Path, token: str) -> None:
+    with serving(tmp_path, unix=False):
+        line = json.dumps({"command": "status", "token": token}).encode() + b"\n"
+        assert b"the token is wrong" in raw(tmp_path, line)
+        assert ask(tmp_path, {"command": "status"}) == {"echo": "status"}
+
+
+def test_a_caller_of_a_byte_now_and_then_has_no_more_time_than_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CALLER_SEC", 0.5)
+    with serving(tmp_path, unix=True), socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(tmp_path / "control.sock"))
+        began = time.monotonic()
+        with suppress(BrokenPipeError):
+            while time.monotonic() - began < 30:
+                slow.sendall(b" ")
+                time.sleep(0.1)
+        assert time.monotonic() - began < 20
+        assert ask(tmp_path, {"command": "status"}) == {"echo": "status"}
+
+
+def test_a_directory_too_deep_for_a_unix_socket_has_one_all_the_same_and_no_tcp(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
     with serving(deep, unix=None):
+        assert json.loads((deep / "control.json").read_text())["address"] == str(deep / "control.sock")
         assert ask(deep, {"command": "status"}) == {"echo": "status"}
 
 

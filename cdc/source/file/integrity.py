@@ -12,7 +12,6 @@ damaged; here that is found by the commits behind it.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import numpy as np
 
 from cdc.errors import SnapshotSuperseded, SourceError
 from cdc.source.file.places import names_of, place_of_logs
-from cdc.source.format.frames import BODY, COMMIT, COMMIT_FRAME, FRAME_HEADER, is_sound, kind
+from cdc.source.file.regular import open_regular
+from cdc.source.format.frames import BODY, COMMIT, COMMIT_FRAME, EMPTY, FRAME_HEADER, checksum, kind
 from cdc.source.format.headers import (
     HEADERS_SIZE,
     CorruptHeader,
@@ -32,7 +32,7 @@ from cdc.source.format.headers import (
     TruncatedFile,
     parse_headers,
 )
-from cdc.source.format.log import FRAMED, parse_log_header
+from cdc.source.format.log import FRAMED, ReadAt, parse_log_header, reader_at
 
 NO_POINTER = (1 << 64) - 1
 METADATA_BLOCKS = 64
@@ -43,6 +43,8 @@ ATTEMPTS = 5
 """A live file may be checkpointed under the check; so often it is begun again."""
 PROBLEMS_NAMED = 20
 """A file that is damaged all over is described well enough by this many places."""
+_PIECE_BYTES = 1 << 20
+"""Of a log, at once; whole words of a checksum."""
 _WORD_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 
 
@@ -80,7 +82,7 @@ def check_file(path: Path) -> Integrity:
 
 def _check(path: Path) -> Integrity:
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             return _check_open(path, file)
     except FileNotFoundError:
         return Integrity(path, unchecked=("there is no such file",))
@@ -142,8 +144,9 @@ class _Blocks:
         self._file = file
         self._header = header
         size = header.block_size
-        if size < 16384 or size & (size - 1):
+        if not 16384 <= size <= 262144 or size & (size - 1):
             raise _Damaged(f"its block size is {size}")
+        self._room = max(0, os.fstat(file.fileno()).st_size - HEADERS_SIZE) // size
         self._buffer = bytearray(size)
         self._words = np.frombuffer(self._buffer, dtype="<u8")
         self._products = np.empty(len(self._words) - 1, dtype="<u8")
@@ -151,7 +154,8 @@ class _Blocks:
     def reached(self) -> list[int]:
         """The ids of the blocks that are not free, ascending."""
         free = self._free()
-        return [block for block in range(self._header.block_count) if block not in free]
+        counted = min(self._header.block_count, self._room + 1)  # one that is cut off says enough
+        return [block for block in range(counted) if block not in free]
 
     def damage(self, blocks: list[int]) -> Iterator[str]:
         """What is wrong with each of `blocks`."""
@@ -191,7 +195,11 @@ class _Blocks:
         seen = set()
         while pointer != NO_POINTER:
             block, place = pointer & ((1 << 56) - 1), pointer >> 56
-            if pointer in seen or place >= METADATA_BLOCKS or block >= self._header.block_count:
+            if (
+                pointer in seen
+                or place >= METADATA_BLOCKS
+                or block >= min(self._header.block_count, self._room)
+            ):
                 raise _Damaged(f"its free list points to block {block}, place {place}")
             seen.add(pointer)
             problem = self._load(block)
@@ -204,22 +212,50 @@ class _Blocks:
 
 
 def _check_log(path: Path, identifier: str | None) -> Integrity:
-    """The frames of one log."""
+    """The frames of one log, which its writer may empty meanwhile."""
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                return Integrity(path)
-            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped:
-                return _check_frames(path, mapped, identifier)
-    except (FileNotFoundError, ValueError):  # checkpointed away; emptied before it was mapped
+        file = open_regular(path)
+    except FileNotFoundError:  # checkpointed away
         return Integrity(path)
+    with open(file, "rb", buffering=0):
+        return _check_frames(path, _Log(reader_at(file), os.fstat(file).st_size), identifier)
 
 
-def _check_frames(path: Path, log: mmap.mmap, identifier: str | None) -> Integrity:
-    header = parse_log_header(log[:512])
+class _Log:
+    """A log, read by position and in pieces: a mapped one that is emptied ends the process."""
+
+    def __init__(self, read_at: ReadAt, size: int) -> None:
+        self._read_at = read_at
+        self.size = size
+
+    def read(self, at: int, size: int) -> bytes:
+        return self._read_at(at, min(size, max(0, self.size - at)))
+
+    def has(self, wanted: bytes, at: int) -> bool:
+        """Whether `wanted` stands anywhere from `at` on."""
+        while len(piece := self.read(at, _PIECE_BYTES + len(wanted))) >= len(wanted):
+            if wanted in piece:
+                return True
+            at += _PIECE_BYTES
+        return False
+
+    def is_sound(self, at: int, end: int) -> bool:
+        """Whether the payload of the frame from `at` to `end` matches its checksum."""
+        expected = FRAME_HEADER.unpack(self.read(at, FRAME_HEADER.size))[1]
+        total, place = EMPTY, at + FRAME_HEADER.size
+        while place < end:
+            piece = self.read(place, min(_PIECE_BYTES, end - place))
+            if not piece:
+                return False
+            total ^= EMPTY ^ checksum(piece)
+            place += len(piece)
+        return bool(total == expected)
+
+
+def _check_frames(path: Path, log: _Log, identifier: str | None) -> Integrity:
+    header = parse_log_header(log.read(0, 512))
     if header is None:
-        torn = len(log) < 64  # shorter than any header with an identifier: it was being written
+        torn = log.size < 64  # shorter than any header with an identifier: it was being written
         return (
             Integrity(path) if torn else Integrity(path, problems=(f"{path.name} does not begin as a log",))
         )
@@ -228,19 +264,18 @@ def _check_frames(path: Path, log: mmap.mmap, identifier: str | None) -> Integri
     if header.version != FRAMED:
         return Integrity(path, unchecked=(f"{path.name} is encrypted or older than frames",))
     at, committed, frames = header.size, header.size, 0
-    while at + FRAME_HEADER.size <= len(log):
-        end = at + FRAME_HEADER.size + FRAME_HEADER.unpack_from(log, at)[0]
-        if end > len(log) and log.find(COMMIT_FRAME, at) < 0:
+    while len(head := log.read(at, BODY)) >= FRAME_HEADER.size:
+        end = at + FRAME_HEADER.size + FRAME_HEADER.unpack_from(head)[0]
+        if end > log.size and not log.has(COMMIT_FRAME, at):
             break
-        frame = log[at:end]
-        if len(frame) < BODY or not is_sound(frame):
+        if end > log.size or end - at < BODY or not log.is_sound(at, end):
             problem = (
                 f"{path.name}: the frame at byte {at} is damaged; commits are whole up to byte {committed}"
             )
             return Integrity(path, frames=frames, problems=(problem,))
         frames += 1
         at = end
-        if kind(frame) == COMMIT:
+        if kind(head) == COMMIT:
             committed = at
     return Integrity(path, frames=frames)
 

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from cdc.source.file.regular import open_regular
 from cdc.source.format import frames
 from cdc.source.format.log import FRAMED, parse_log_header, reader_at
 
@@ -114,7 +115,7 @@ class PassingLogs:
 
     def _came(self) -> None:
         try:
-            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            file = open_regular(self._path)
         except OSError:
             self._missed += 1
             return

@@ -29,6 +29,7 @@ from cdc.closing import Closing
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError
 from cdc.source.file.history import History, identify
 from cdc.source.file.places import CHECKPOINT_LOG, LOG, names_of, place_of_logs
+from cdc.source.file.regular import open_regular
 from cdc.source.format.headers import (
     HEADER_SIZE,
     HEADERS_SIZE,
@@ -40,7 +41,6 @@ from cdc.source.format.headers import (
 )
 from cdc.source.format.log import LogEnd, LogWalk, reader_at
 
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _ATTEMPTS = 200
 """Looks until all files stand still. One takes less than a millisecond, as does a header's write."""
 _PAUSE_SECONDS = 0.002
@@ -120,14 +120,14 @@ class Pin(Closing):
             return True
         return blocks_are_whole(data, active.block_size)
 
-    def read_log(self, suffix: str) -> bytes:
-        """The whole of the pinned log.
+    def read_log(self, suffix: str, offset: int, size: int) -> bytes:
+        """`size` bytes of the pinned log from `offset`; fewer at its end.
 
         Raises:
             SnapshotSuperseded: the headers are no longer those pinned.
         """
         log = self.logs[suffix]
-        data = reader_at(log.file)(0, log.size)
+        data = reader_at(log.file)(offset, max(0, min(size, log.size - offset)))
         self.verify()
         return data
 
@@ -365,7 +365,7 @@ def _spent(headers: Headers, log: LogEnd) -> bool:
 def _open(path: str, opened: list[int]) -> int | None:
     """A descriptor for reading, noted in `opened`; None if there is no such file."""
     try:
-        file = os.open(path, _READ_ONLY)
+        file = open_regular(path)
     except FileNotFoundError:
         return None
     except OSError as error:

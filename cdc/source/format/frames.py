@@ -8,6 +8,7 @@ fields `[u16 number][value]` with integers as LEB128 and strings as length and b
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -47,6 +48,8 @@ _WORD_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _M = 0xC6A4A7935BD1E995
 _SEED = 0xE17A1465
 _U64 = (1 << 64) - 1
+_SHIFTS = range(0, 70, 7)
+"""Of the bytes of an integer: one that went on for a megabyte took minutes."""
 
 
 class NotUnderstood(Exception):
@@ -80,12 +83,14 @@ def kind(frame: bytes) -> int:
     return frame[_KIND]
 
 
+@functools.lru_cache(256)  # each commit has one, and most are the same bytes
 def used_table(frame: bytes) -> TableId:
     """The table that a USE_TABLE frame names.
 
     Raises:
-        NotUnderstood: fields this version does not know, or a table in a nested schema.
+        NotUnderstood: it is damaged, has fields this version does not know, or a table in a nested schema.
     """
+    _must_be_sound(frame)
     fields = dict(_fields(frame, BODY, _USE_TABLE_LAYOUT, "a USE_TABLE entry"))
     path = fields.get(103, (fields.get(101, ""), fields.get(102, "")))
     if len(path) != 2:
@@ -99,6 +104,7 @@ def altered_table(frame: bytes) -> tuple[TableId, int]:
     Raises:
         NotUnderstood: it alters something else than a table, or has fields this version does not know.
     """
+    _must_be_sound(frame)
     at = BODY + len(_ALTER_INFO)
     if frame[BODY:at] != _ALTER_INFO:
         raise NotUnderstood("an ALTER entry of another layout")
@@ -149,15 +155,20 @@ def may_concern(frame: bytes, table: TableId) -> bool:
 
 
 def varint(raw: bytes, at: int) -> tuple[int, int]:
-    """The LEB128 integer at `at`, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = raw[at]
+    """The LEB128 integer of at most 64 bits at `at`, and where it ends.
+
+    Raises:
+        NotUnderstood: there is none.
+    """
+    value = 0
+    for shift, byte in zip(_SHIFTS, raw[at : at + len(_SHIFTS)], strict=False):
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if value > _U64:
+                break
             return value, at
-        shift += 7
+    raise NotUnderstood("an integer without an end")
 
 
 def checksum(payload: bytes) -> int:
@@ -167,6 +178,10 @@ def checksum(payload: bytes) -> int:
     result = 5381 ^ int(np.bitwise_xor.reduce(words * _WORD_FACTOR))
     rest = payload[8 * whole :]
     return result ^ _hash_rest(rest) if rest else result
+
+
+EMPTY = 5381
+"""The checksum of nothing: that of two parts, the first of whole words, is theirs xored with it."""
 
 
 def _hash_rest(rest: bytes) -> int:
@@ -182,19 +197,36 @@ COMMIT_FRAME = make_frame(bytes((100, 0, COMMIT, 0xFF, 0xFF)))
 
 def _string(raw: bytes, at: int) -> tuple[str, int]:
     size, at = varint(raw, at)
-    return raw[at : at + size].decode(), at + size
+    if size > len(raw) - at:
+        raise NotUnderstood(f"a text of {size} bytes, of which {len(raw) - at} are there")
+    try:
+        return raw[at : at + size].decode(), at + size
+    except UnicodeDecodeError:
+        raise NotUnderstood("a text that is not UTF-8") from None
+
+
+def _u16(raw: bytes, at: int) -> int:
+    if at + _U16.size > len(raw):
+        raise NotUnderstood("an entry without its end")
+    number: int = _U16.unpack_from(raw, at)[0]
+    return number
+
+
+def _must_be_sound(frame: bytes) -> None:
+    if not is_sound(frame):
+        raise NotUnderstood("a damaged log entry")
 
 
 def _path(raw: bytes, at: int) -> tuple[list[str], int]:
     """A QualifiedName: field 100 is the list of its parts."""
-    if _U16.unpack_from(raw, at)[0] != 100:
+    if _u16(raw, at) != 100:
         raise NotUnderstood("a qualified name without its path")
     count, at = varint(raw, at + 2)
     parts = []
     for _ in range(count):
         part, at = _string(raw, at)
         parts.append(part)
-    if _U16.unpack_from(raw, at)[0] != _END:
+    if _u16(raw, at) != _END:
         raise NotUnderstood("a qualified name with more than its path")
     return parts, at + 2
 
@@ -205,7 +237,7 @@ def _fields(raw: bytes, at: int, layout: Mapping[int, _Read], entry: str) -> Ite
     Raises:
         NotUnderstood: a field is not in the layout, so that it cannot be said where the next one begins.
     """
-    while (number := _U16.unpack_from(raw, at)[0]) != _END:
+    while (number := _u16(raw, at)) != _END:
         if number not in layout:
             raise NotUnderstood(f"field {number} in {entry}")
         value, at = layout[number](raw, at + 2)

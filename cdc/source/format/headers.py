@@ -96,6 +96,8 @@ def checksum(data: bytes | memoryview) -> int:
 
 def blocks_are_whole(blocks: bytes, block_size: int) -> bool:
     """Whether each of `blocks`, whole blocks of an unencrypted file, matches its checksum."""
+    if block_size % 8 or block_size <= 8:
+        return True  # no size that DuckDB writes: it will say so
     words = np.frombuffer(blocks, dtype="<u8").reshape(-1, block_size // 8)
     sums = np.bitwise_xor.reduce(words[:, 1:] * _FACTOR, axis=1) ^ _SEED
     return bool((sums == words[:, 0]).all())

@@ -28,6 +28,8 @@ _VERSION = 98
 
 _HEAD_BYTES = 512
 _CHUNK_BYTES = 1 << 20
+_MARKER_BYTES = 64
+"""More than a checkpoint's marker has."""
 
 ReadAt = Callable[[int, int], bytes]
 """`(offset, size)`: the bytes there, fewer at the end of the log."""
@@ -148,7 +150,7 @@ def _walk(start: int, size: int, read_at: ReadAt) -> tuple[int | None, int | Non
         if kind == FLUSH:
             committed = following
         elif kind == CHECKPOINT:
-            frame = read_at(at, FRAME_HEADER + length)
+            frame = read_at(at, FRAME_HEADER + min(length, _MARKER_BYTES))
             return committed, _meta_block(frame), following
         at = following
 
@@ -179,11 +181,11 @@ class _Fields:
         return value
 
     def varint(self) -> int:
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 70, 7):
             byte = self._raw[self.at]
             self.at += 1
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-            shift += 7
+        raise ValueError("an integer without an end")

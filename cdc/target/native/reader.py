@@ -43,13 +43,13 @@ class Reader:
 
     def varint(self) -> int:
         """An unsigned LEB128 number."""
-        found = shift = 0
-        while True:
+        found = 0
+        for shift in range(0, 70, 7):
             octet = self.take(1)[0]
             found |= (octet & 0x7F) << shift
             if octet < 0x80:
                 return found
-            shift += 7
+        raise ValueError("a number without an end")
 
     def text(self) -> str:
         return str(self.take(self.varint()), "utf-8")

@@ -18,7 +18,16 @@ from urllib.parse import urlencode
 import pyarrow as pa
 
 from cdc.config.endpoint import Endpoint
-from cdc.target.meaning import Closed, HttpStatus, ServerError, one_line, server_error, target_error
+from cdc.target.meaning import (
+    SENSELESS,
+    Closed,
+    HttpStatus,
+    ServerError,
+    one_line,
+    senseless,
+    server_error,
+    target_error,
+)
 from cdc.target.native import decode_blocks
 from cdc.target.options import TargetOptions
 from cdc.target.transport.dial import dial, hang_up, is_stale
@@ -31,6 +40,10 @@ if TYPE_CHECKING:
 
 _FAILURES = (OSError, EOFError, http.client.HTTPException, ServerError, HttpStatus, Closed)
 
+_PIECE_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 2 << 30
+"""Of an answer with rows: comparing asks for ranges of some megabytes each."""
+MAX_REFUSAL_BYTES = 1 << 20
 _ERROR_TEXT_CHARS = 1000
 """Of a refusal that is not ClickHouse's, a proxy's page for instance: as much as tells what it is."""
 
@@ -52,7 +65,7 @@ class HttpTransport:
 
     def version(self) -> ServerVersion:
         text = self._ask("connect to", "SELECT version() FORMAT TabSeparatedRaw", {})
-        return ServerVersion.parse(text.decode())
+        return ServerVersion.parse(text.decode(errors="replace"))
 
     def insert(self, sql: str, block: Body, settings: Mapping[str, str]) -> None:
         parameters = {"query": f"{sql} FORMAT Native", **settings}
@@ -126,6 +139,8 @@ class HttpTransport:
             done = self._connection.sock is not None  # the server may have asked to close it
         except _FAILURES as error:
             raise target_error(operation, self.endpoint, Closed() if self._closed else error) from error
+        except SENSELESS as error:
+            raise target_error(operation, self.endpoint, senseless(error)) from error
         finally:
             if not done:
                 self._drop()
@@ -162,6 +177,21 @@ def _send(
     connection.sock.settimeout(receive_seconds)
 
 
+def _bounded(response: http.client.HTTPResponse, most: int) -> bytes:
+    """The body, which an answer that never ends does not make longer than `most` bytes.
+
+    Raises:
+        HTTPException: it is longer.
+    """
+    pieces, size = [], 0
+    while piece := response.read(_PIECE_BYTES):
+        size += len(piece)
+        if size > most:
+            raise http.client.HTTPException(f"its answer is longer than {most >> 20} MB")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 def _answer(connection: http.client.HTTPConnection) -> bytes:
     """The body of a successful answer.
 
@@ -170,7 +200,7 @@ def _answer(connection: http.client.HTTPConnection) -> bytes:
         HttpStatus: something else did.
     """
     response = connection.getresponse()
-    body = response.read()
+    body = _bounded(response, MAX_ANSWER_BYTES if response.status == http.client.OK else MAX_REFUSAL_BYTES)
     text = None
     if response.status != http.client.OK:
         text = body.decode(errors="replace")

@@ -24,7 +24,7 @@ from clickhouse_driver.varint import read_varint, write_varint
 from clickhouse_driver.writer import write_binary_str
 
 from cdc.config.endpoint import Endpoint
-from cdc.target.meaning import Closed, target_error
+from cdc.target.meaning import SENSELESS, Closed, senseless, target_error
 from cdc.target.native import Reader, decode_block
 from cdc.target.native.reader import Truncated
 from cdc.target.options import TargetOptions
@@ -181,6 +181,8 @@ class NativeTransport:
             done = True
         except _FAILURES as error:
             raise target_error(operation, self.endpoint, Closed() if self._closed else error) from error
+        except SENSELESS as error:
+            raise target_error(operation, self.endpoint, senseless(error)) from error
         finally:
             if not done:
                 wire.disconnect()

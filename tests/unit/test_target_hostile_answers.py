@@ -1,0 +1,96 @@
+"""Whatever a server answers is rows or one error, within bounds. [S4]"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from cdc.config.endpoint import parse_endpoint
+from cdc.config.redis import RedisOptions
+from cdc.errors import StateError, TargetError
+from cdc.state.redis_lease import RedisLease
+from cdc.target import TargetOptions, Timeouts
+from cdc.target.transport import http, new_transport
+
+OPTIONS = TargetOptions(database="d", timeouts=Timeouts(connect=10, send=10, receive=10))
+
+
+@contextmanager
+def answering(answer: bytes, repeated: bytes = b"") -> Iterator[int]:
+    """The port of a server that answers whatever it is asked by `answer`, and then `repeated` for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def serve() -> None:
+            listener.settimeout(0.1)
+            while not stop.is_set():
+                with suppress(OSError):
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.settimeout(5)
+                        connection.recv(1 << 16)
+                        connection.sendall(answer)
+                        while repeated and not stop.is_set():
+                            connection.sendall(repeated)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            stop.set()
+            thread.join()
+
+
+HELLO = b"\0\nClickHouse\1\1\xb2\xa9\3\3UTC\1h\1"  # revision 54450
+EXCEPTION = b"\2" + (b"\x3c\0\0\0\1e\1e\1s\1") * 100_000  # each of these says that another is nested in it
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"\2" + EXCEPTION[1:], b"\0" + b"\xff" * 100, b"\2\x3c\0\0\0\2\xff\xfe", b"\x99", HELLO + EXCEPTION],
+    ids=["nested", "lengths", "no UTF-8", "unknown", "nested later"],
+)
+def test_a_malicious_native_answer_is_one_error(answer: bytes) -> None:
+    with answering(answer) as port:
+        transport = new_transport(parse_endpoint(f"clickhouse://127.0.0.1:{port}/d"), OPTIONS)
+        with pytest.raises(TargetError):
+            transport.execute("SELECT 1")
+        transport.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "repeated"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536),
+        (b"HTTP/1.1 500 No\r\n\r\n", b"x" * 65536),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", b"x" * 65536),
+        (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"),
+        (b"\xff\xfe\0", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe", b""),
+    ],
+    ids=["endless", "endless refusal", "chunk", "length", "headers", "no HTTP", "no UTF-8"],
+)
+def test_a_malicious_http_answer_is_one_error(
+    answer: bytes, repeated: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER_BYTES", 4 << 20)
+    with answering(answer, repeated) as port:
+        transport = new_transport(parse_endpoint(f"http://127.0.0.1:{port}/d"), OPTIONS)
+        with pytest.raises(TargetError):
+            transport.version()
+        transport.close()
+
+
+@pytest.mark.parametrize("answer", [b"$2\r\n\xff\xfe\r\n", b"+OK\r\n", b"*0\r\n", b"$-1\r\n", b"\xff\r\n"])
+def test_a_malicious_answer_about_the_lease_is_one_error(answer: bytes) -> None:
+    with answering(answer) as port:
+        options = RedisOptions(url=f"redis://127.0.0.1:{port}", timeout_seconds=5)
+        lease = RedisLease(options, "source")
+        with pytest.raises(StateError):
+            lease.acquire()
