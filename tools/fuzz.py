@@ -2,7 +2,7 @@
 
 Gives everything that reads bytes which are not ours inputs made of good ones, each target its share of the
 time, and prints how many there were, which declared errors they were refused with, and the greatest time and
-memory that one took. It ends at the first input that ends in another way, and shows the seed that makes it again.
+memory that one took. It ends at the first input that ends in another way, with the seed that makes it again.
 """
 
 from __future__ import annotations

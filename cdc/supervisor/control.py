@@ -1,8 +1,8 @@
 """How `cdc ctl` and a running supervisor talk: one JSON line each way, over a socket of this machine alone.
 
 A Unix domain socket that only its owner may open; on Windows alone, where Python has none, TCP on the
-loopback interface, which any user may connect to. Where it listens, and a token that TCP callers must send, stand in
-`control.json` in the supervisor's directory, readable by its owner alone.
+loopback interface, which any user may connect to. Where it listens, and a token that TCP callers must send,
+stand in `control.json` in the supervisor's directory, readable by its owner alone.
 """
 
 from __future__ import annotations

@@ -185,8 +185,8 @@ class _Socket:
 
 def _http(data: bytes) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", 9)
-    connection.sock = _Socket(data)  # type: ignore[assignment]
-    connection._HTTPConnection__state = "Request-sent"
+    fresh: Any = connection
+    fresh.sock, fresh._HTTPConnection__state = _Socket(data), "Request-sent"
     _answer(connection)
 
 
