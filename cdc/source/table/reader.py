@@ -261,13 +261,14 @@ class TailingReader:
 
     def _checkpointed(self, tail: Tail) -> None:
         """A tail stands on a new checkpoint: find out what came into it and was not handed out."""
-        before, self._groups = self._groups, tail.groups
-        groups, logged = tail.groups, None if self._unseen else tail.logged
+        found = tail.checkpoints
+        before, self._groups = self._groups, found.groups
+        groups, logged = found.groups, None if self._unseen else found.logged
         assert groups is not None, "it has been started"
-        unseen = self._unseen or not tail.explained
+        unseen = self._unseen or not found.explained
         if unseen and self._loses_rows:  # other changes are handed out again
             self._note(Unseen(_LACKING))
-        elif tail.doubtful:
+        elif found.doubtful:
             self._note(Unseen(_DOUBTFUL, urgent=False))
         self._resend.checkpointed(groups, before, logged, unseen=unseen)
         self._unseen = False
@@ -284,7 +285,7 @@ class TailingReader:
             tail = self._make_tail()
             place = self._resend.resume_from(since) if before is None else since
             resumed = tail.start(place, whole_log=later or since is not None)
-            groups = tail.groups
+            groups = tail.checkpoints.groups
             assert groups is not None, "it has been started"
             if before is not None and groups.iteration > before.iteration and not later:
                 raise Lost("a checkpoint ran meanwhile", passing=True)  # it did not begin where the log does
@@ -353,4 +354,4 @@ class TailingReader:
             self._events.tail_lost(self._table, _UNREAD)
             self._gap.broken()
         else:
-            self._gap.checkpoint(tail.appeared if self._reader.plan.filter is None else 0)
+            self._gap.checkpoint(tail.checkpoints.appeared if self._reader.plan.filter is None else 0)

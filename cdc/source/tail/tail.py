@@ -24,9 +24,9 @@ from cdc.source.file.snapshot import Stream
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.tail.checkpoint_base import Bases, CheckpointBase
+from cdc.source.tail.checkpoints import Checkpoints
 from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
 from cdc.source.tail.leaves import RowIds
-from cdc.source.tail.row_groups import Content, Logged, RowGroups, read_content, read_groups
 from cdc.source.tail.touched import Changes, TouchedRows
 from cdc.source.tail.twin import Twin
 
@@ -183,27 +183,16 @@ class Tail:
             raise Lost(f"a column is named {hiding}, and hides DuckDB's row ids")
         self._table = table
         self._columns = columns
-        self._stored = [column.name for column in columns if column.generated is None]
         self._key = key
         self._filter = filter
         self._bases = bases
         self._pinner, self._session = bases.pinner, bases.session
         self._follower = LogFollower(bases.pinner, passing)
         self._touched: TouchedRows | None = None
-        self.groups: RowGroups | None = None
-        """The row groups of the checkpoint before the present log."""
-        self.explained = True
-        """Whether the log before explains them, as far as they show it."""
-        self.doubtful = False
-        """An update without the log may lie in row groups that the log changed as well."""
-        self._last_group: tuple[tuple[int, int], Content] | None = None
-        """The row ids of the last row group of the checkpoint, and what its rows are."""
-        self.appeared = 0
-        """Rows that it does not explain the insertion of."""
-        self.logged: Logged | None = None
-        """What it did; None: it was not followed from its beginning on."""
         self.cursor, self._generation = bases.session.connect()
         self._queries = Queries(self.cursor)
+        stored = [column.name for column in columns if column.generated is None]
+        self.checkpoints = Checkpoints(self.cursor, stored)
         try:
             self._twin = Twin(self.cursor, columns)
         except duckdb.Error as error:
@@ -260,7 +249,7 @@ class Tail:
                 commits = coming.pop(0)
                 if commits.checkpointed:
                     self._begin(commits.position)
-                    self.explained &= not commits.missing
+                    self.checkpoints.explained &= not commits.missing
                 try:
                     yield from self._apply(commits)
                 except SnapshotSuperseded:
@@ -363,56 +352,15 @@ class Tail:
     def _begin(self, position: Position) -> None:
         """Start touched rows over the file as its newest checkpoint left it, which `position` must follow."""
         base = CheckpointBase(self._bases, self.cursor, self._table, self._generation)
-        before, touched_rows = self.groups, self._touched
-        try:
-            self.groups = read_groups(self.cursor, base)
-        except duckdb.Error:
-            base.verify()
-            raise
+        touched_rows = self._touched
+        self.checkpoints.reached(base, None if touched_rows is None else touched_rows.logged())
         if touched_rows is None:
             self._touched = TouchedRows(self.cursor, self._twin, self._columns, self._key, base, self._filter)
         else:
-            if before is not None:
-                logged = self.logged = touched_rows.logged()
-                unchanged = self._unchanged(before, logged, base)
-                self.explained = self.groups.explained_by(before, logged) and unchanged is not False
-                self.doubtful = self.explained and unchanged is None
-                self.appeared = self.groups.appeared(before, logged)
             touched_rows.base.close()
             touched_rows.begin(base)
-        self._last_group = self._read_last_group(base)
         if base.iteration != position.iteration:
             raise Lost("a checkpoint followed a checkpoint", passing=True)
-
-    def _unchanged(self, before: RowGroups, logged: Logged, base: CheckpointBase) -> bool | None:
-        """Whether the rows of the checkpoint `before` that the log did not change are as they were in `base`;
-        None where that cannot be said. Of a log that only inserts it can: the last row group alone was
-        written anew, and can be read."""
-        groups = self.groups
-        changed = groups.changed_since(before) if groups is not None else None
-        if groups is None or changed is None or not groups.kept_all(before, logged):
-            return None
-        if not changed:
-            return True
-        if len(logged.touched) or changed != [len(before.digests) - 1] or self._last_group is None:
-            return None
-        span, content = self._last_group
-        try:
-            return read_content(self.cursor, base, self._stored, span) == content
-        except duckdb.Error:
-            base.verify()
-            raise
-
-    def _read_last_group(self, base: CheckpointBase) -> tuple[tuple[int, int], Content] | None:
-        groups = self.groups
-        if groups is None or not groups.ends:
-            return None
-        span = groups.row_ids(len(groups.ends) - 1)
-        try:
-            return span, read_content(self.cursor, base, self._stored, span)
-        except duckdb.Error:
-            base.verify()
-            raise
 
     def _move_to_next_base(self, last: Commits) -> None:
         """Fetch rows from the file as the checkpoint after the `last` commits of a log left it, where they
