@@ -115,7 +115,9 @@ class Alerts:
             standing = self._standing.get(key)
             if standing is not None:
                 times = standing.times + 1
-                self._standing[key] = replace(standing, message=message, remedy=kind.remedy, times=times)
+                self._standing[key] = replace(
+                    standing, message=message, remedy=kind.remedy, times=times, unwell=kind.unwell
+                )
                 return
             alert = Alert(
                 kind.name,

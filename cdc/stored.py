@@ -27,6 +27,10 @@ class TableProgress:
     """How often the mark was moved by hand: after it the same rows are other inserts."""
     digests: StoredDigests | None = None
     """What the source's reader knows the target to hold, as it gave it to be stored."""
+    delivered_to: str | None = None
+    """Which table of the target that is; see `cdc.sighting.Known`. None: not known."""
+    rows_there: int = 0
+    """Of `rows`, those delivered since the mark was last forgotten to deliver everything again."""
 
 
 @dataclass(frozen=True, slots=True)

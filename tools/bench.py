@@ -5,6 +5,7 @@ latency      commit → acknowledged, at several log sizes and rates
 rounds       the cost of reading the log, by what is in it; no server, for a machine with other work to do
 idle         the cost of having nothing to do
 reconcile    the cost of comparing and mending a table whose changes went unseen
+audit        the cost of comparing a table at leisure, and how soon one changed row is found
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from importlib import import_module
 
 from tools.ending import leaving_nothing
 
-BENCHES = ("throughput", "latency", "rounds", "idle", "reconcile")
+BENCHES = ("throughput", "latency", "rounds", "idle", "reconcile", "audit")
 
 
 def main() -> int:

@@ -1,4 +1,5 @@
-"""The reconciler of `cdc run`, wired together: one thread that mends tables whose changes went unseen."""
+"""What compares beside a replication, wired together: a thread that mends tables whose changes went unseen,
+and one that audits all tables."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pyarrow as pa
 
+from cdc.app.auditing import audit_thread
 from cdc.app.opening import Opened
 from cdc.change import TableId, TablePlan
 from cdc.clock import SystemClock
@@ -22,8 +24,8 @@ END_SECONDS = 15.0
 """See `cdc.replicator.runner`."""
 
 
-class ReconcilerThread:
-    """A running reconciler. It shares source and target with the replicator, which ends first."""
+class ComparingThreads:
+    """A running reconciler, and the audit. Source and target are the replicator's, which ends first."""
 
     def __init__(
         self,
@@ -32,7 +34,7 @@ class ReconcilerThread:
         plans: Callable[[], Mapping[TableId, TablePlan]],
     ) -> None:
         """`plans` gives the tables replicated now."""
-        clock = SystemClock()
+        self._clock = clock = SystemClock()
         sync, observer, limits, stop = opened.settings.sync, opened.observer, opened.limits, opened.stop
         self._source = source = opened.source
         self._target = target = opened.clickhouse
@@ -58,21 +60,28 @@ class ReconcilerThread:
             stop=stop,
         )
         observer.unseen.heard = self._reconciler.heard
-        self._thread = threading.Thread(target=self._reconciler.run, name="reconciler", daemon=True)
-        self._thread.start()
+        reconciler = threading.Thread(target=self._reconciler.run, name="reconciler", daemon=True)
+        reconciler.start()
+        audit = audit_thread(opened, replicator, sides, plans, clock)
+        self._threads = [reconciler] if audit is None else [reconciler, audit]
 
     def join(self) -> bool:
-        """Wait until it has stopped, which was asked for before, as the replicator has.
+        """Wait until they have stopped, which was asked for before, as the replicator has.
 
         Returns:
             False when it still did not end: source and target must not be closed under it.
         """
-        self._thread.join(STOP_SECONDS)
-        if self._thread.is_alive():
-            self._target.close()
-            self._source.close(END_SECONDS)
-            self._thread.join(END_SECONDS)
-        return not self._thread.is_alive()
+        if self._ended(STOP_SECONDS):
+            return True
+        self._target.close()
+        self._source.close(END_SECONDS)
+        return self._ended(END_SECONDS)
+
+    def _ended(self, seconds: float) -> bool:
+        until = self._clock.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - self._clock.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
 
 def _kept_back(plan: TablePlan, store: Store, marks: BoundMarks, identity: str) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ import structlog
 
 from cdc.app.opening import Opened, Opening, StoppedWaiting
 from cdc.app.policies import policies_of
-from cdc.app.reconciling import ReconcilerThread
+from cdc.app.reconciling import ComparingThreads
 from cdc.app.tables import Tables
 from cdc.app.wiring import plan_again
 from cdc.config import Settings
@@ -84,12 +84,12 @@ class Replication:
             replicator = _replicator_of(opened)
             stack.callback(replicator.stop)  # before anything is closed, also after an error nobody expected
             tables = Tables(opened, replicator)
-            reconciler = ReconcilerThread(opened, replicator, lambda: tables.found)
+            comparing = ComparingThreads(opened, replicator, lambda: tables.found)
             error = _look_until_stopped(tables, stop, opened.stop)
             if drain_seconds and error is None and not opened.stop.is_set():
                 _drain(replicator, drain_seconds)
             replicator.stop()
-            ended = replicator.join() and reconciler.join()
+            ended = replicator.join() and comparing.join()
             error = error or replicator.error
             if not ended:
                 structlog.get_logger("cdc.run").warning("ended although a read is still under way")
@@ -109,6 +109,7 @@ def _replicator_of(opened: Opened) -> Replicator:
             plan_again=lambda plan: plan_again(settings, source, plan),
             rules=CompletionRule,
             copied=opened.copied,
+            target_restarted=opened.observer.audits.target_restarted,
         ),
         stop=opened.stop,
     )

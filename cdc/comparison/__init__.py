@@ -3,6 +3,7 @@
 It knows both sides by what they can be asked, never how rows got there; it prints nothing.
 """
 
+from cdc.comparison.audit import AuditFindings, Auditor, AuditReport
 from cdc.comparison.compare import Comparer, Differences, Digest, Overview, Span, again, merged, spans
 from cdc.comparison.cutting import boundaries_of
 from cdc.comparison.digest import Hashes, RowHasher
@@ -13,6 +14,9 @@ from cdc.comparison.values import formatter, texts
 from cdc.comparison.verification import Example, Kind, Patience, RangeResult, TableResult, Verifier
 
 __all__ = [
+    "AuditFindings",
+    "AuditReport",
+    "Auditor",
     "Comparer",
     "Differences",
     "Digest",

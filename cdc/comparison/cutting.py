@@ -33,8 +33,10 @@ class ComparedSource(SourceRows, Protocol):
     def boundaries(self, plan: TablePlan, ranges: int) -> tuple[str, ...]: ...
 
 
-def boundaries_of(source: ComparedSource, plan: TablePlan, ranges: int | None = None) -> tuple[str, ...]:
-    """The watermarks that cut the table into `ranges`; into one for `RANGE_ROWS` rows if not said.
+def boundaries_of(
+    source: ComparedSource, plan: TablePlan, ranges: int | None = None, *, range_rows: int = RANGE_ROWS
+) -> tuple[str, ...]:
+    """The watermarks that cut the table into `ranges`; into one for `range_rows` rows if not said.
 
     Raises:
         SourceError: the table cannot be read.
@@ -45,5 +47,5 @@ def boundaries_of(source: ComparedSource, plan: TablePlan, ranges: int | None = 
             return snapshot.single(f"SELECT count(*) FROM {snapshot.relation(plan.table)}")  # noqa: S608
 
     if ranges is None:
-        ranges = min(MOST_RANGES, 1 + again(count) // RANGE_ROWS)
+        ranges = min(MOST_RANGES, 1 + again(count) // range_rows)
     return source.boundaries(plan, ranges)

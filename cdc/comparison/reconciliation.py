@@ -19,11 +19,13 @@ import pyarrow as pa
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
 from cdc.comparison.compare import Comparer, Differences, Overview, Span, TargetRows
-from cdc.comparison.cutting import ComparedSource, boundaries_of
+from cdc.comparison.cutting import RANGE_ROWS, ComparedSource, boundaries_of
 from cdc.comparison.digest import Hashes, RowHasher
-from cdc.comparison.pacing import PacedSource, PacedTarget, Pacing
+from cdc.comparison.pacing import PacedSource, PacedTarget, Pacing, SharePacing
 from cdc.comparison.repair import Repaired, delete_gone, deliver_again
 
+AUDIT_RANGE_ROWS = 20_000
+"""Rows of the source that an audit reads at a time, some 50 ms of work; more, in a table of many."""
 GROUP_ROWS = 1_000_000
 """Rows that are compared by key at once: about 60 MB, and one FINAL of the target for all of them."""
 PATIENCE_SECONDS = 3.0
@@ -33,6 +35,10 @@ MOST_PASSES = 20
 """Repairs of one group, each of which must leave less to repair."""
 
 _NOTHING: Hashes = np.zeros(0, np.uint64)
+
+
+Found = Callable[[Comparer, Span, Differences], None]
+"""Is told of rows of a span that differ, and that are mended next."""
 
 
 class ComparedTarget(TargetRows, Protocol):
@@ -81,8 +87,15 @@ class Reconciliation:
         clock: Clock,
         stop: threading.Event,
         crowded: Callable[[], bool] = lambda: False,
+        *,
+        mends: bool = True,
     ) -> None:
-        """`crowded`: whether the process holds too much memory just now."""
+        """
+        Args:
+            crowded: whether the process holds too much memory just now.
+            mends: False: what differs is told, and nothing is sent.
+        """
+        self._mends = mends
         self._sides = sides
         self._clock = clock
         self._stop = stop
@@ -103,17 +116,34 @@ class Reconciliation:
             LeaseHeld, StateError: see `Redelivery`.
             Stopped: a stop was asked for.
         """
+        pacing = Pacing(self._clock, self._stop, look, self._crowded)
+        return self._reconcile(plan, pacing, RANGE_ROWS, lambda *_: repairing())
+
+    def audit(self, plan: TablePlan, pacing: SharePacing, found: Found) -> Reconciled:
+        """As `reconcile`, in smaller pieces and at the pace of `pacing`, until rows are known to differ.
+
+        Args:
+            found: is told of them before they are mended: the rows of a part of the table at a time.
+        """
+
+        def differ(comparer: Comparer, span: Span, rows: Differences) -> None:
+            pacing.hurried = True
+            found(comparer, span, rows)
+
+        return self._reconcile(plan, pacing, AUDIT_RANGE_ROWS, differ)
+
+    def _reconcile(self, plan: TablePlan, pacing: Pacing, range_rows: int, found: Found) -> Reconciled:
         sides = self._sides
         sides.target.maximum(plan)  # who may not read the target is told so before the source is read
-        pacing = Pacing(self._clock, self._stop, look, self._crowded)
         with RowHasher() as hasher:
             source, target = PacedSource(sides.source, pacing), PacedTarget(sides.target, pacing)
             comparer = Comparer(plan, source, target, hasher)
-            overviews = comparer.overview(boundaries_of(sides.source, plan))
-            table = _Table(sides, comparer, pacing, [each.span for each in overviews], plan.unique_key)
+            overviews = comparer.overview(boundaries_of(sides.source, plan, range_rows=range_rows))
+            every = [each.span for each in overviews]
+            table = _Table(sides, comparer, pacing, every, plan.unique_key, self._mends)
             repaired, left = Repaired(), 0
             for pieces in groups(overviews):
-                done, still = table.mend(pieces, repairing)
+                done, still = table.mend(pieces, found)
                 repaired, left = repaired + done, left + still
         return Reconciled(repaired, left, table.waited_seconds)
 
@@ -143,9 +173,16 @@ class _Table:
     """One table, whose ranges are mended group by group."""
 
     def __init__(
-        self, sides: Sides, comparer: Comparer, pacing: Pacing, every: Sequence[Span], unique: bool
+        self,
+        sides: Sides,
+        comparer: Comparer,
+        pacing: Pacing,
+        every: Sequence[Span],
+        unique: bool,
+        mends: bool,
     ) -> None:
         """`every` range of the table; `unique`: a key has one row in the source."""
+        self._mends = mends
         self._sides = sides
         self._comparer = comparer
         self._pacing = pacing
@@ -153,8 +190,11 @@ class _Table:
         self._unique = unique
         self.waited_seconds = 0.0
 
-    def mend(self, pieces: Sequence[Span], repairing: Callable[[], None]) -> tuple[Repaired, int]:
-        """Repair until nothing differs or a repair did not help; what was sent, and the rows left."""
+    def mend(self, pieces: Sequence[Span], told: Found) -> tuple[Repaired, int]:
+        """Repair until nothing differs or a repair did not help; what was sent, and the rows left.
+
+        `told` is called once, of what is found first.
+        """
         done, left = Repaired(), -1
         moved = _NOTHING
         for _ in range(MOST_PASSES):
@@ -162,7 +202,10 @@ class _Table:
             before, left = left, self._count(found)
             if not left or 0 <= before <= left:
                 break
-            repairing()
+            if before < 0:
+                told(self._comparer, _whole(pieces), found)
+            if not self._mends:
+                break
             sent, elsewhere = self._repair(pieces, found)
             done, moved = done + sent, np.union1d(moved, elsewhere)
         return done, left

@@ -1,4 +1,4 @@
-"""What may the replicator use at most, and from where on is a person told? [limits] and [alerts]."""
+"""What may the replicator use at most, and from where on is a person told? [limits], [audit], [alerts]."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ class LimitsConfig(Section):
     max_memory_mb: Annotated[int, Field(ge=0)] = 2048
     """80 % of it are for the process with the rows that wait to be delivered, of which reading waits for more
     room. They always have an eighth: what the tables themselves take, some 2 MB each, no wait makes less."""
+
+
+class AuditConfig(Section):
+    """How source and target are compared while nobody asks for it."""
+
+    enabled: bool = True
+    interval_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24.0
+    """Each table is compared once in this time, and once after each start."""
+    cpu_percent: Annotated[float, Field(ge=0.1, le=100)] = 2.0
+    """Of a core, on average while a table is compared."""
 
 
 class SpoolConfig(Section):

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_valida
 
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
 from cdc.config.kinds import FilePath, LogLevel, Overlap, Port, PositiveSeconds, Section, text_like
-from cdc.config.limits import AlertsConfig, LimitsConfig, SpoolConfig
+from cdc.config.limits import AlertsConfig, AuditConfig, LimitsConfig, SpoolConfig
 from cdc.config.programs import Programs, SupervisorConfig
 from cdc.config.redis import RedisConfig
 from cdc.config.tables import DefaultsConfig, TableConfig
@@ -181,6 +181,7 @@ class Settings(Section):
     state: StateConfig
     spool: SpoolConfig = SpoolConfig()
     limits: LimitsConfig = LimitsConfig()
+    audit: AuditConfig = AuditConfig()
     alerts: AlertsConfig = AlertsConfig()
     redis: RedisConfig = RedisConfig()
     supervisor: SupervisorConfig = SupervisorConfig()

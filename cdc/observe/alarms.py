@@ -108,6 +108,17 @@ KEY_REPEATED = AlertKind(
 SELF_TEST = AlertKind(
     "self_test", Severity.CRITICAL, "Install a DuckDB that was tested, and restart.", unwell=True
 )
+AUDIT_DIFFERENCES = AlertKind(
+    "audit_differences",
+    Severity.CRITICAL,
+    "See the rows with 'cdc verify TABLE'. Find out who changed them in ClickHouse; if nobody did, report it "
+    "with the log: rows that differ without a reason are a fault.",
+)
+TARGET_CHANGED = AlertKind(
+    "target_changed",
+    Severity.WARNING,
+    "Find out who changed the table in ClickHouse; the rows are delivered again without any help.",
+)
 DISK_SPACE = AlertKind(
     "state_disk",
     Severity.CRITICAL,
@@ -174,6 +185,7 @@ class Alarms:
         self._measure(SYNC_LATENCY, str(table), 0.0)
         self.alerts.clear(SOURCE_AWAY, "source", at_once=True)
         self.alerts.clear(TABLE_HALTED, str(table), at_once=True)
+        self.alerts.clear(TARGET_CHANGED, str(table))
 
     def halted(self, table: TableId, error: CdcError) -> None:
         if isinstance(error, SourceError) and error.meaning is Meaning.RETRY:
@@ -254,6 +266,20 @@ class Alarms:
         often = before is not None and now - before < MENDED_SECONDS
         self.alerts.clear(TAIL_BROKEN, str(table), at_once=not often)
         return True
+
+    def audit_differences(self, table: TableId, message: str, *, mended: bool) -> None:
+        """It stands until an audit of the table finds none."""
+        remedy = AUDIT_DIFFERENCES.remedy.replace("TABLE", str(table))
+        kind = replace(AUDIT_DIFFERENCES, remedy=remedy, unwell=not mended)
+        self.alerts.raise_alert(kind, str(table), message)
+
+    def audited_equal(self, table: TableId) -> None:
+        self.alerts.clear(AUDIT_DIFFERENCES, str(table), at_once=True)
+
+    def target_changed(self, table: TableId, what: str) -> None:
+        """It stands until the table was caught up with, and a while after that."""
+        message = f"the table in the target {what}: everything is delivered again"
+        self.alerts.raise_alert(TARGET_CHANGED, str(table), message)
 
     def look(self, tables: Iterable[TableCondition], breaker: str) -> None:
         """What no event tells; to be called about once a second."""

@@ -85,6 +85,24 @@ class Metrics:
             "What memory is for: standing, rows waiting to be delivered, and the room those have",
             "use",
         )
+        self.audit_differences = self._counter(
+            "cdc_audit_differences_total",
+            "Rows that an audit found missing, extra or different in the target; expected to stay 0",
+            "table",
+            "kind",
+        )
+        self.audits = self._counter("cdc_audits_total", "Audits of a table", "table", "outcome")
+        self.audit_seconds = self._counter(
+            "cdc_audit_seconds_total", "Time that they took, rests included", "table"
+        )
+        self.last_audit = self._gauge(
+            "cdc_last_audit_timestamp_seconds", "When the table was last audited to the end", "table"
+        )
+        self.target_changes = self._counter(
+            "cdc_target_changes_total",
+            "Times a table in the target was another than rows were delivered to, and was filled anew",
+            "table",
+        )
         self.errors = self._counter("cdc_errors_total", "Errors, by the class of the error", "class")
         self.failed_rows = self._gauge(
             "cdc_failed_rows", "Rows that cannot be loaded and are set aside", "table"

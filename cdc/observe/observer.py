@@ -20,6 +20,7 @@ from cdc.comparison.reconciler import LoopState
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError
 from cdc.observe.alarms import Alarms
+from cdc.observe.audits import KINDS, Audits
 from cdc.observe.health import HealthReport, live, ready
 from cdc.observe.metrics import DUCKDB, Metrics, set_or_absent
 from cdc.observe.record import About, FailedCount, TableObservation, as_number, utc
@@ -90,6 +91,8 @@ class ReplicationObserver:
             self._lock, self._record, self._alarms, metrics, self._clock, self._file.changed
         )
         """The reconciler tells it."""
+        self.audits = Audits(self._lock, self._record, self._alarms, metrics, self._clock, self._file.changed)
+        """The audit tells it."""
 
     def __enter__(self) -> Self:
         self._file.__enter__()
@@ -134,11 +137,13 @@ class ReplicationObserver:
             for plan in plans:
                 known = progress.get(plan.table, TableProgress())
                 table = TableObservation(str(plan.table), plan.target, since=now, heard_at=heard_at)
-                table.failed_rows = known.failed_rows
+                table.failed_rows, table.audit = known.failed_rows, self.audits.before
                 table.watermark = None if known.mark is None else known.mark.watermark
                 self._tables[plan.table] = table
                 self._metrics.enter(table.name, table.state)
                 self._metrics.failed_rows.labels(table.name).set(known.failed_rows)
+                for kind in KINDS:  # it is 0 and not absent where nothing was found
+                    self._metrics.audit_differences.labels(table.name, kind)
                 set_or_absent(self._metrics.watermark, table.name, as_number(table.watermark))
             news = [item for item in left if item not in self._left_out]
             self._left_out = left
@@ -282,6 +287,13 @@ class ReplicationObserver:
             remedy=f"Those that are gone from the source by now are lost; see: cdc verify {table}",
         )
 
+    def target_changed(self, table: TableId, what: str) -> None:
+        self._metrics.target_changes.labels(str(table)).inc()
+        with self._lock:
+            self._alarms.target_changed(table, what)
+        self._log.warning(f"the table in the target {what}: everything is delivered again", table=str(table))
+        self._file.changed(urgent=True)
+
     def measured(self, round_trip_seconds: float | None, memory: MemoryUse | None) -> None:
         if memory is not None:
             self._metrics.memory.labels("standing").set(memory.standing)
@@ -385,6 +397,11 @@ class ReplicationObserver:
             table = self._record(id_)
             running = table.state == "running" and table.error is None
             return LoopState(running, table.since, table.last_cycle_at)
+
+    def broken(self, id_: TableId) -> bool:
+        """Whether changes of the table may have gone unseen, and it is yet to be compared."""
+        with self._lock:
+            return self._record(id_).broken_since is not None
 
     def _heard(self, id_: TableId, target: str = "") -> TableObservation:
         table = self._record(id_, target)

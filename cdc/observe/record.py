@@ -68,6 +68,8 @@ class TableObservation:
     reconciling: str | None = None
     reconciled_at: float | None = None
     reconciled_rows: int | None = None
+    audited_at: float | None = None
+    audit: str | None = None
     error: str | None = None
     heard_at: float = 0.0
     """Monotonic: the last event of any kind, or when the wait it announced is over."""

@@ -42,6 +42,8 @@ tables        one object per replicated table:
   reconciling     waiting | comparing | repairing: what is done about that; null: nothing, or not by itself
   reconciled_at   when this process last found or made source and target equal for that reason, or null
   reconciled_rows rows sent for it then, or null
+  audited_at      when an audit by this process last came to its end, or null
+  audit           its result, or why there is none; null before the first
   error           the last error of the present state, in one sentence with its remedy, or null
 alerts        those that stand: name, subject, severity, message, remedy, raised_at, times, and
   unwell          whether the replicator is not well while it stands
@@ -100,6 +102,8 @@ class TableStatus(_Part):
     reconciling: str | None = None
     reconciled_at: datetime | None = None
     reconciled_rows: int | None = None
+    audited_at: datetime | None = None
+    audit: str | None = None
     error: str | None = None
 
 

@@ -6,10 +6,11 @@ the target is away, what was read and is not there yet stands in Redis. [R5]
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from cdc.change import Batch, Encoded, TablePlan
+from cdc.change import Batch, Encoded, TableId, TablePlan
 from cdc.replicator.ports import Target, TargetTable
+from cdc.sighting import Sighting
 
 
 class CopiedTarget:
@@ -24,6 +25,9 @@ class CopiedTarget:
 
     def open(self, plan: TablePlan, generation: int = 0) -> TargetTable:
         return _CopiedTable(self._target.open(plan, generation), self.offer)
+
+    def sightings(self, plans: Sequence[TablePlan]) -> Mapping[TableId, Sighting | None]:
+        return self._target.sightings(plans)
 
     def ping(self) -> float:
         return self._target.ping()

@@ -56,6 +56,8 @@ class Delivery:
         self._sent_at = float("-inf")
         self.failed_rows = failed_rows
         """How many of the table's rows are set aside, as far as this object had a part in it."""
+        self.delivered_rows = 0
+        """How many of the table's rows this object has brought into the target."""
         self.failing_since: float | None = None
         """When the target first did not take what it was sent, of a time that goes on (monotonic seconds)."""
         self.sending_since: float | None = None
@@ -111,6 +113,7 @@ class Delivery:
             )
         )
         self.failed_rows += len(failed) - forgotten
+        self.delivered_rows += delivered
         if admitted.early is not None:
             self._shared.observer.delivered_early(batch.plan.table, admitted.early)
         if admitted.waiting is not None:

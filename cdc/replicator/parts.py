@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cdc.change import Batch, TablePlan
+from cdc.change import Batch, TableId, TablePlan
 from cdc.replicator.breaker import Breaker
 from cdc.replicator.disk_budget import DiskBudget
 from cdc.replicator.hold_decision import GroupRules
@@ -49,3 +49,6 @@ class Hooks:
     """Makes what evaluates a table's completion condition; None: no plan has one."""
     copied: Callable[[Batch], None] | None = None
     """Is offered what is spooled, at once; None: nobody keeps a copy."""
+    target_restarted: Callable[[TableId, str], None] | None = None
+    """Is told of each table once the target is another server, or was started anew: it may hold an earlier
+    state; None: nobody compares."""

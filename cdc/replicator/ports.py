@@ -21,6 +21,7 @@ from cdc.change import (
 from cdc.errors import CdcError
 from cdc.replicator.hold_decision import Early, Waiting
 from cdc.replicator.limits import MemoryUse
+from cdc.sighting import Sighting
 from cdc.stored import Decision, Held, Spooled, SpoolEntry, TableProgress
 
 
@@ -145,6 +146,14 @@ class Target(Protocol):
         """
         ...
 
+    def sightings(self, plans: Sequence[TablePlan]) -> Mapping[TableId, Sighting | None]:
+        """What the server in use says of the tables of these plans; None of one that is not there.
+
+        Raises:
+            TargetError: no server answers.
+        """
+        ...
+
     def ping(self) -> float:
         """Round-trip time in seconds.
 
@@ -247,7 +256,8 @@ class Marks(Protocol):
         ...
 
     def restart(self, table: TableId) -> None:
-        """Forget mark and position of the table: every row is to be delivered again. Load it after this.
+        """Forget mark and position of the table, and what it was delivered to: every row is to be delivered
+        again. Load it after this.
 
         Raises:
             StateError: the store cannot be written.
@@ -259,6 +269,14 @@ class Marks(Protocol):
 
         Raises:
             StateError: the store cannot be read.
+        """
+        ...
+
+    def deliver_to(self, table: TableId, known: str) -> None:
+        """Store which table of the target the rows go to (see `cdc.sighting.Known`), before any goes there.
+
+        Raises:
+            StateError: it was not stored.
         """
         ...
 
@@ -354,6 +372,11 @@ class Observer(Protocol):
 
     def spool_discarded(self, table: TableId, rows: int, reason: str) -> None:
         """Rows of the spool were dropped, and are read again as far as the source still has them."""
+        ...
+
+    def target_changed(self, table: TableId, what: str) -> None:
+        """The target's table is not the one that rows were delivered to (`what` became of that one):
+        everything is delivered again."""
         ...
 
     def measured(self, round_trip_seconds: float | None, memory: MemoryUse | None) -> None:

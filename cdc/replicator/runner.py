@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
-from cdc.change import Position, TableId, TablePlan
+from cdc.change import Position, TableId, TablePlan, Unseen
 from cdc.clock import Clock, SystemClock
 from cdc.errors import CdcError, LeaseHeld
 from cdc.replicator.breaker import Breaker
@@ -16,6 +17,7 @@ from cdc.replicator.redelivery import Redelivery
 from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.table import TableLoop
 from cdc.replicator.target_probe import TargetProbe
+from cdc.replicator.target_watch import TargetWatch
 
 STOP_SECONDS = 0.8
 """How long the tables may finish the block in flight once a stop was asked for. What is not finished then is
@@ -28,7 +30,9 @@ DRAIN_LOOK_SECONDS = 0.05
 LOOK_SECONDS = 1.0
 """How often the memory is looked at,"""
 LOOKS_PER_PING = 5
-"""and how many looks there are to a measurement of the target's round trip."""
+"""and how many looks there are to a measurement of the target's round trip,"""
+LOOKS_PER_SIGHTING = 3
+"""and to a look whether the target's tables are still those that rows were delivered to."""
 SLOW_SECONDS = 0.5
 """A longer round trip is taken for a complaint: there is less to do for the target then."""
 
@@ -72,6 +76,7 @@ class Replicator:
             room=policies.room,
             copied=hooks.copied,
         )
+        self._target_watch = TargetWatch(ports.target, self._unseen, hooks.target_restarted)
         self._loops: dict[TableId, TableLoop] = {}
         self._threads: list[threading.Thread] = []
 
@@ -149,6 +154,10 @@ class Replicator:
         self._threads.append(thread)
         thread.start()
 
+    def _unseen(self, table: TableId, unseen: Unseen) -> None:
+        self._shared.marks.note_unseen(table, unseen.reason)
+        self._shared.observer.unseen_noted(table, unseen)
+
     def _watch(self) -> None:
         """Look at memory and target now and then, and tell of them; see that this is still the replicator."""
         shared, looks = self._shared, 0
@@ -159,6 +168,9 @@ class Replicator:
                 if round_trip is not None and round_trip > SLOW_SECONDS:
                     for loop in list(self._loops.values()):
                         loop.pressure.complain()
+            if looks % LOOKS_PER_SIGHTING == 0 and shared.probe.lately():
+                with suppress(CdcError):  # what is not remembered now is seen again
+                    self._target_watch.look(list(self._loops.values()))
             shared.observer.measured(round_trip, shared.limits.look())
             looks += 1
             try:

@@ -23,6 +23,8 @@ from cdc.replicator.ports import TableReader, TargetTable
 from cdc.replicator.pressure import Pressure
 from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.spool import Spool
+from cdc.replicator.target_watch import Opened, Watched
+from cdc.sighting import Known, Verdict, judge
 from cdc.stored import TableProgress
 
 _READ_ANEW = "it is read from its mark alone, for it is not known up to where its log was delivered"
@@ -35,6 +37,8 @@ CROWDED_SECONDS = 0.25
 """The pause in reading while the process holds too much memory, after what was read is delivered."""
 BACK_SECONDS = 1.0
 """How often a table that could not be set up looks whether the target is back."""
+GONE = (60, 81, 218)
+"""ClickHouse's UNKNOWN_TABLE, UNKNOWN_DATABASE and TABLE_IS_DROPPED."""
 
 
 class TableState(Enum):
@@ -46,6 +50,14 @@ class TableState(Enum):
     RESYNC = "resync"
     """Reading everything again: the columns are not those that it was delivered with."""
     FAILED = "failed"
+
+
+class DeliverAgain(Exception):
+    """The table in the target is not the one that rows were delivered to."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.value)
+        self.verdict = verdict
 
 
 class TableLoop:
@@ -69,6 +81,10 @@ class TableLoop:
         self.caught_up_to: Position | None = None
         """The newest position that the table was read to with all of it delivered, in this run."""
         self._setups_failed = 0
+        self._changed: Verdict | None = None
+        """Why everything is to be delivered again, until it is stored that it is."""
+        self._known, self._opened = Known({}), Opened.NO
+        self._rows_before = 0
         self.state = TableState.SETUP
 
     def __repr__(self) -> str:
@@ -94,6 +110,13 @@ class TableLoop:
         self._again = True
         self._source.nudge()
 
+    @property
+    def watched(self) -> Watched:
+        """What is known of the table in the target; from any thread."""
+        delivery = self._delivery
+        rows = self._rows_before + (0 if delivery is None else delivery.delivered_rows)
+        return Watched(self._plan, self._known, rows > 0, self._opened)
+
     def run(self) -> None:
         """Replicate until the stop event is set; no error leaves this method."""
         while not self._stop.is_set():
@@ -104,12 +127,18 @@ class TableLoop:
             except LeaseHeld as error:
                 self._enter(TableState.FAILED, error)
                 self._lost(error)
+            except DeliverAgain as found:
+                self._changed = found.verdict
             except CdcError as error:
-                self._halt(error)
+                if self._setups_failed or not (isinstance(error, TargetError) and error.code in GONE):
+                    self._halt(error)
+                else:  # opening it says what is to be done, or makes it anew
+                    self._setups_failed += 1
             except Exception as error:  # noqa: BLE001 - one table must not take the others along
                 self._halt(_unexpected(self._plan, error))
 
     def _replicate(self) -> None:
+        self._opened = Opened.NO
         self._enter(TableState.SETUP)
         self._again = False
         if self._new_plan is not None:
@@ -127,13 +156,23 @@ class TableLoop:
                 spool.close()
             spool = self._spool()
         try:
+            first = TableState.SNAPSHOT
+            if self._changed is not None:
+                self.caught_up_to = None
+                if self._changed is Verdict.ANOTHER:  # it may hold rows that the source has not any more
+                    self._note(Unseen(f"the table in the target {self._changed.value}"))
+                self._marks.restart(self._plan.table)
+                self._observer.target_changed(self._plan.table, self._changed.value)
+                self._changed, first = None, TableState.RESYNC
             progress = self._marks.load(self._plan.table)
+            self._known = Known.from_json(progress.delivered_to)
+            self._rows_before, self._delivery = progress.rows_there, None
             # A column that was added has values in rows that were delivered without it.
             altered = progress.schema_version not in (None, version)
             target = self._target(spool, progress, altered=altered)
-            first = TableState.SNAPSHOT
             if altered:  # and the target takes it
                 self._marks.restart(self._plan.table)
+                self._marks.deliver_to(self._plan.table, self._known.to_json())
                 progress, first = self._marks.load(self._plan.table), TableState.RESYNC
             self._deliver(target, spool, progress, first)
         finally:
@@ -147,7 +186,7 @@ class TableLoop:
         """The table in the target; one of which rows were delivered before may be opened when it is back."""
 
         def open_table() -> TargetTable:
-            return self._shared.target.open(self._plan, progress.resets + altered)
+            return self._open(progress, progress.resets + altered)
 
         try:
             return LazyTable(open_table, open_table())
@@ -156,6 +195,35 @@ class TableLoop:
             if error.meaning is not Meaning.RETRY or not (spool.enabled and known):
                 raise
             return LazyTable(open_table, error=error)
+
+    def _open(self, progress: TableProgress, generation: int) -> TargetTable:
+        """Open the table, if it is the one that rows were delivered to, or none were.
+
+        Raises:
+            DeliverAgain: it is another.
+            TargetError, StateError: it cannot be opened, or not be remembered.
+        """
+        target, plan = self._shared.target, self._plan
+        known = Known.from_json(progress.delivered_to)
+        found = target.sightings([plan])[plan.table]
+        verdict = judge(known, found, delivered=progress.rows_there > 0)
+        self._opened = Opened.GONE if found is None else Opened.NO
+        table = target.open(plan, generation)  # makes it, or says how
+        try:
+            some = progress.mark is not None or progress.rows_there > 0
+            if verdict.deliver_again or (verdict is Verdict.GONE and some):
+                raise DeliverAgain(verdict)
+            # Opening may have made or altered it.
+            now = target.sightings([plan])[plan.table]
+            if now is not None:
+                self._known = known.with_(now)
+            if self._known != known:
+                self._marks.deliver_to(plan.table, self._known.to_json())
+        except BaseException:
+            table.close()
+            raise
+        self._opened = Opened.YES
+        return table
 
     def _deliver(self, target: LazyTable, spool: Spool, progress: TableProgress, first: TableState) -> None:
         """Follow the table from where it is delivered to, or from the end of its spool."""
@@ -214,7 +282,8 @@ class TableLoop:
             started, cpu = self._clock.monotonic(), self._cpu(pipeline)
             # The position is from before the read: a change during it ends the wait below.
             if position != read_to or not route.busy:
-                self._read(reader, route)
+                if not self._read(reader, route):
+                    return
                 read_to = position
             if not route.busy:
                 if (due := hold.due()) is not None:
@@ -241,11 +310,14 @@ class TableLoop:
                 longest = min(longest, LEARNING_SECONDS)
             position = self._source.wait(position, longest)
 
-    def _read(self, reader: TableReader, route: DeliveryRoute) -> None:
-        """Have everything delivered or made durable that can be read now."""
+    def _read(self, reader: TableReader, route: DeliveryRoute) -> bool:
+        """Have everything delivered or made durable that can be read now; False where it was not read to the
+        end, for the table is to be set up again."""
         for batch in reader.read(route.mark, self._pace.limits):
             if self._stop.is_set():
                 raise Stopped
+            if self._again:
+                return False
             if self._shared.limits.crowded:
                 route.settle()
                 self._rest(CROWDED_SECONDS)
@@ -255,6 +327,7 @@ class TableLoop:
         self._note(reader.unseen_before_send())
         route.settle()
         self._remember(reader.digests_after_acknowledgement(), route)
+        return True
 
     def _cpu(self, pipeline: Pipeline) -> float:
         """The processor time of both threads of this table, in seconds: for differences.
@@ -308,7 +381,7 @@ class TableLoop:
         while (left := until - self._clock.monotonic()) > 0:
             if self._clock.wait(self._stop, min(left, BACK_SECONDS)):
                 return
-            if silent and self._shared.probe.answers():
+            if self._again or (silent and self._shared.probe.answers()):
                 return
 
     def _rest(self, seconds: float) -> None:

@@ -138,6 +138,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX spool_chunk ON spool (source, schema_name, table_name, chunk)",
     ),
+    (
+        # JSON: {host: [uuid, made]...}: which table of the target rows were delivered to; NULL: not known
+        "ALTER TABLE tables ADD COLUMN delivered_to TEXT",
+        # Of `rows`, those that were delivered before everything was to be delivered again
+        "ALTER TABLE tables ADD COLUMN rows_before INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 VERSION = len(MIGRATIONS)

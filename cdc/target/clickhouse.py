@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import pyarrow as pa
 
-from cdc.change import TablePlan
+from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.config.endpoint import Endpoint
 from cdc.errors import TargetError
-from cdc.target.ddl import TableDefinition, define
+from cdc.sighting import Sighting
+from cdc.target.ddl import TableDefinition, define, view_name
 from cdc.target.options import TargetOptions
 from cdc.target.ranges import select_maximum, select_range, watermark_text
 from cdc.target.result import readable
 from cdc.target.route import Route, RoutedConnection
 from cdc.target.schema import Difference, FoundTable, compare, held_codecs, inspect
+from cdc.target.sightings import look_up
 from cdc.target.table import ClickHouseTable
 from cdc.target.transport import Transport
 from cdc.target.types import ColumnCodec
@@ -43,6 +45,7 @@ class ClickHouseTarget(Closing):
         self._open_lock = threading.Lock()
         self._open: set[RoutedConnection] = set()
         self._closed = False
+        self._parts_readable = True
 
     def __repr__(self) -> str:
         return f"ClickHouseTarget({', '.join(map(str, self._route.endpoints))}, {self._database!r})"
@@ -86,6 +89,18 @@ class ClickHouseTarget(Closing):
         return ClickHouseTable(
             definition, held_codecs(plan, definition, found), self._connection(), generation
         )
+
+    def sightings(self, plans: Sequence[TablePlan]) -> Mapping[TableId, Sighting | None]:
+        """What the server in use says of the tables of `plans`; None of one that is not there.
+
+        Raises:
+            TargetError: no endpoint answers.
+        """
+        views = {plan.target: view_name(plan.target) for plan in plans}
+        found, self._parts_readable = self._ask(
+            lambda transport: look_up(transport, self._database, views, parts=self._parts_readable)
+        )
+        return {plan.table: found.get(plan.target) for plan in plans}
 
     def ddl(self, plan: TablePlan) -> tuple[str, ...]:
         """The statements that make database, table and view for `plan` where there is nothing yet."""

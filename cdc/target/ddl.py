@@ -47,7 +47,7 @@ class TableDefinition:
 
     @property
     def view_name(self) -> str:
-        return f"{self.name}_current"
+        return view_name(self.name)
 
     @property
     def view(self) -> str:
@@ -131,6 +131,11 @@ class TableDefinition:
         window = {"non_replicated_deduplication_window": str(DEDUPLICATION_WINDOW)}
         own = window if deduplicates_inserts(self.server) and not self.options.cluster else {}
         return {**own, **self.options.engine_settings}
+
+
+def view_name(table: str) -> str:
+    """The view that shows the present rows of `table`."""
+    return f"{table}_current"
 
 
 def define(plan: TablePlan, options: TargetOptions, database: str, server: ServerVersion) -> TableDefinition:

@@ -96,6 +96,8 @@ class BoundMarks:
             schema_version=stored.schema_version,
             resets=stored.resets,
             digests=digests,
+            delivered_to=stored.delivered_to,
+            rows_there=stored.rows - stored.rows_before,
         )
 
     def commit(self, decision: Decision) -> int:
@@ -232,7 +234,8 @@ class BoundMarks:
             self._failed.again(connection, failed, self._clock.wall())
 
     def restart(self, table: TableId) -> None:
-        """Forget mark and position of the table: every row is to be delivered again. Load it after this.
+        """Forget mark and position of the table, and what it was delivered to: every row is to be delivered
+        again. Load it after this.
 
         Raises:
             StateError: nothing of it was stored.
@@ -255,6 +258,17 @@ class BoundMarks:
         return frozenset(
             table for table, resets in dict(self._resets).items() if stored.get(table, 0) != resets
         )
+
+    def deliver_to(self, table: TableId, known: str) -> None:
+        """Store which table of the target the rows go to, before any goes there.
+
+        Raises:
+            StateError: it was not stored.
+        """
+        with self._database.transaction() as connection:
+            self._fence(connection)
+            values = (self._lease.source, table.schema, table.name, known, self._clock.wall())
+            connection.execute(_DELIVER_TO, values)
 
     def hasten(self, table: TableId) -> None:
         """Make all failed rows of the table due now.
@@ -305,6 +319,8 @@ class _Stored:
     batches: int = 0
     schema_version: str | None = None
     resets: int = 0
+    delivered_to: str | None = None
+    rows_before: int = 0
 
 
 def _table(connection: sqlite3.Connection, source: str, table: TableId) -> _Stored:
@@ -352,14 +368,19 @@ _NEXT_EPOCH = """
 """
 _EPOCH = "SELECT epoch FROM sources WHERE source = ?"
 _TABLE = """
-    SELECT mark, columns, position, rows, bytes, batches, schema_version, resets
+    SELECT mark, columns, position, rows, bytes, batches, schema_version, resets, delivered_to, rows_before
     FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?
 """
 _RESETS = "SELECT schema_name, table_name, resets FROM tables WHERE source = ?"
 _COUNT_FAILED = "SELECT count(*) FROM failed_rows WHERE source = ? AND schema_name = ? AND table_name = ?"
 _RESTART = """
-    UPDATE tables SET mark = NULL, position = NULL, schema_version = NULL, resets = resets + 1
+    UPDATE tables SET mark = NULL, position = NULL, schema_version = NULL, resets = resets + 1,
+                      delivered_to = NULL, rows_before = rows
     WHERE source = ? AND schema_name = ? AND table_name = ?
+"""
+_DELIVER_TO = """
+    INSERT INTO tables (source, schema_name, table_name, delivered_to, updated_at) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET delivered_to = excluded.delivered_to
 """
 _HASTEN = "UPDATE failed_rows SET due_at = ? WHERE source = ? AND schema_name = ? AND table_name = ?"
 _DESCRIBE = """

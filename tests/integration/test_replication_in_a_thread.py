@@ -15,7 +15,7 @@ import psutil
 import pytest
 import structlog
 
-from cdc.app.reconciling import ReconcilerThread
+from cdc.app.reconciling import ComparingThreads
 from cdc.app.replication import Ended, Replication
 from cdc.cli import priority
 from cdc.config import Settings
@@ -169,10 +169,10 @@ def test_one_that_waits_for_its_source_or_its_lease_ends_when_told_to(settings: 
 def test_one_whose_read_does_not_end_says_so_keeps_its_lease_and_ends_nothing(
     any_place: Place, settings: Settings, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    join = ReconcilerThread.join
+    join = ComparingThreads.join
     replication = Replication(settings)
     with monkeypatch.context() as patched:
-        patched.setattr(ReconcilerThread, "join", lambda thread: join(thread) and False)
+        patched.setattr(ComparingThreads, "join", lambda thread: join(thread) and False)
         first = Running(replication)
         wait_for_rows(any_place, 100)
         first.finish()

@@ -26,6 +26,7 @@ from cdc.failed_row import failed_row
 from cdc.replicator.hold_decision import Early, Waiting
 from cdc.replicator.limits import MemoryUse
 from cdc.replicator.ports import Delivered, Spooling
+from cdc.sighting import Sighting
 from cdc.stored import Decision, Held, HeldRows, SpoolChunk, Spooled, SpoolEntry, TableProgress
 
 PLAN = TablePlan(
@@ -70,6 +71,7 @@ class MemorySource:
         self._rows: dict[TableId, list[int]] = {each.table: [] for each in plans or (PLAN,)}
         self._commits = 0
         self._woken = False
+        self._nudges = 0
         self.open_error: Callable[[TablePlan], CdcError | None] = lambda plan: None
         self.unseen: list[Unseen] = []
         """What each of its readers says may have gone unseen."""
@@ -102,12 +104,17 @@ class MemorySource:
 
     def wait(self, since: Position, timeout_seconds: float) -> Position:
         with self._changed:
+            nudges = self._nudges
             self._changed.wait_for(
-                lambda: self._woken or since != Position(1, self._commits), timeout_seconds
+                lambda: self._woken or nudges != self._nudges or since != Position(1, self._commits),
+                timeout_seconds,
             )
             return Position(1, self._commits)
 
-    def nudge(self) -> None: ...
+    def nudge(self) -> None:
+        with self._changed:
+            self._nudges += 1
+            self._changed.notify_all()
 
     def wake(self) -> None:
         with self._changed:
@@ -160,6 +167,7 @@ class MemoryTarget:
         self.refuse: Refuse = lambda seqs: None
         self.reject: Callable[[int], bool] = lambda seq: False
         self.open_error: Callable[[TablePlan], CdcError | None] = lambda plan: None
+        self.sighting: Callable[[TablePlan], Sighting | None] = lambda plan: Sighting("memory", uuid="1")
         self.ping_error: Callable[[], TargetError | None] = lambda: None
         self.round_trip = 0.0
         self.blocks: dict[str, list[list[int]]] = {}
@@ -172,6 +180,9 @@ class MemoryTarget:
         if (error := self.open_error(plan)) is not None:
             raise error
         return MemoryTargetTable(self, plan)
+
+    def sightings(self, plans: Sequence[TablePlan]) -> Mapping[TableId, Sighting | None]:
+        return {plan.table: self.sighting(plan) for plan in plans}
 
     def ping(self) -> float:
         if (error := self.ping_error()) is not None:
@@ -226,6 +237,7 @@ class MemoryMarks:
     refuse_note: Callable[[], CdcError | None] = lambda: None
     lease_error: LeaseHeld | None = None
     restarted: list[TableId] = field(default_factory=list)
+    delivered_to: dict[TableId, str] = field(default_factory=dict)
     hastened: list[TableId] = field(default_factory=list)
     entries: list[tuple[TableId, SpoolEntry]] = field(default_factory=list)
     """The spool, and"""
@@ -258,7 +270,11 @@ class MemoryMarks:
 
     def restart(self, table: TableId) -> None:
         self.restarted.append(table)
+        self.delivered_to.pop(table, None)
         self.decisions = [each for each in self.decisions if each.table != table]
+
+    def deliver_to(self, table: TableId, known: str) -> None:
+        self.delivered_to[table] = known
 
     def hasten(self, table: TableId) -> None:
         self.hastened.append(table)
@@ -280,6 +296,8 @@ class MemoryMarks:
             mark=marks[-1] if marks else None,
             position=positions[-1] if positions else None,
             schema_version=version,
+            delivered_to=self.delivered_to.get(table),
+            rows_there=sum(each.rows for each in decisions),
         )
 
     def held(self, table: TableId) -> Held:
@@ -371,6 +389,7 @@ class Recorder:
 
     spooling: list[Spooling] = field(default_factory=list)
     discarded: list[tuple[int, str]] = field(default_factory=list)
+    changed: list[tuple[TableId, str]] = field(default_factory=list)
 
     def spooled(self, table: TableId, spooling: Spooling) -> None:
         self.spooling.append(spooling)
@@ -398,6 +417,9 @@ class Recorder:
 
     def retried(self, table: TableId, error: CdcError, attempt: int, delay_seconds: float) -> None:
         self.retries.append((table, error, attempt, delay_seconds))
+
+    def target_changed(self, table: TableId, what: str) -> None:
+        self.changed.append((table, what))
 
     def measured(self, round_trip_seconds: float | None, memory: MemoryUse | None) -> None:
         self.measures.append((round_trip_seconds, memory))

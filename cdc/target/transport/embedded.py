@@ -52,15 +52,20 @@ class EmbeddedTransport:
         return ServerVersion.parse(text.decode())
 
     def insert(self, sql: str, block: Body, settings: Mapping[str, str]) -> None:
+        settings = {"max_execution_time": str(self._options.timeouts.receive), **settings}
         clause = ", ".join(f"{name} = {quote_string(value)}" for name, value in settings.items())
-        setting = f" SETTINGS {clause}" if clause else ""
         with self._connected("insert into") as connection, _pipe(block.body(0)) as source:
-            connection.query(f"{sql} FROM INFILE {quote_string(source)}{setting} FORMAT Native", "Null")
+            connection.query(
+                f"{sql} FROM INFILE {quote_string(source)} SETTINGS {clause} FORMAT Native", "Null"
+            )
 
     def query(self, sql: str, codecs: Sequence[ColumnCodec]) -> Iterator[pa.RecordBatch]:
-        with self._connected("query") as connection:
-            data = connection.query(sql, "Native").bytes()
-        yield from decode_blocks(data, codecs)
+        # As a stream: a large result at once would take its own size in memory.
+        with self._connected("query") as connection, connection.send_query(sql, "Native") as chunks:
+            for chunk in chunks:
+                if self._closed:
+                    raise Closed
+                yield from decode_blocks(chunk.bytes(), codecs)
 
     def execute(self, sql: str) -> None:
         with self._connected("run a statement on") as connection:
@@ -117,8 +122,7 @@ class EmbeddedTransport:
                 "It is tried again; stop the other program, or name one chdb:// directory only",
                 meaning=Meaning.RETRY,
             ) from error
-        settings = {"max_execution_time": str(self._options.timeouts.receive), **self._options.settings}
-        for name, value in settings.items():
+        for name, value in self._options.settings.items():
             connection.query(f"SET {quote_identifier(name)} = {quote_string(value)}")
         if self._database:
             connection.query(f"USE {quote_identifier(self._database)}")

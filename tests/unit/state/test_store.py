@@ -167,7 +167,9 @@ def test_a_mark_reset_meanwhile_is_loaded_again_before_the_next_commit(
 def test_a_cleared_mark_sends_every_row_again_and_keeps_the_counts(store: Store, marks: BoundMarks) -> None:
     marks.commit(decision("10"))
     reset_mark(store, SOURCE, TRADES, None)
-    assert marks.load(TRADES) == TableProgress(rows=10, bytes=100, batches=1, schema_version="v1", resets=1)
+    assert marks.load(TRADES) == TableProgress(
+        rows=10, rows_there=10, bytes=100, batches=1, schema_version="v1", resets=1
+    )
 
 
 def test_a_reset_to_another_type_is_refused_with_the_form(store: Store, marks: BoundMarks) -> None:
