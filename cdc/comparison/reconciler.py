@@ -59,7 +59,7 @@ class ReconciliationReport:
     """Until the next one, where the table is not known to be equal."""
     error: CdcError | None = None
     failures: int = 0
-    """So many comparisons of the table in a row came to no end."""
+    """So many comparisons of the table in a row came to no end, or left it different."""
     doubted: bool = False
     """Nothing is known to have gone unseen: it could not be excluded."""
 
@@ -118,6 +118,10 @@ class _Attempts:
     plan: TablePlan | None = None
     since: object = None
     """Of the last one, if it came to no end."""
+
+    @property
+    def in_vain(self) -> int:
+        return self.failed + self.different
 
     def of_another(self, plan: TablePlan, since: object) -> bool:
         """What the last one failed by may be gone: the table was planned or set up anew since."""
@@ -269,7 +273,7 @@ class Reconciler:
         attempts.at_leisure = now + max(pause, self._interval, seconds / LEISURE_SHARE)
         doubted = found is None
         self._events.reconciled(
-            ReconciliationReport(table, outcome, result, seconds, pause, error, attempts.failed, doubted)
+            ReconciliationReport(table, outcome, result, seconds, pause, error, attempts.in_vain, doubted)
         )
         if outcome not in ("equal", "repaired"):
             if found is None and outcome != "refused":
@@ -287,7 +291,9 @@ class Reconciler:
             return min(self._interval, worked_seconds / WORK_SHARE)
         if outcome == "different":
             attempts.different += 1
-            return self._interval * min(MOST_INTERVALS, 2.0 ** (attempts.different - 1))
+            if attempts.different == 1:  # the table may have changed meanwhile, where its log is not followed
+                return min(self._interval, FIRST_RETRY_SECONDS)
+            return self._interval * min(MOST_INTERVALS, 2.0 ** (attempts.different - 2))
         if outcome == "refused":
             return self._interval
         attempts.failed += outcome == "failed"

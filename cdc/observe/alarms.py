@@ -38,8 +38,8 @@ SPOOL_SHARE = 0.8
 DISK_SECONDS = 10.0
 RATE_SECONDS = 5.0
 FAILURES_TOLD = 1
-"""A comparison that failed so often in a row is tried again without a word: a table altered meanwhile is set
-up anew, a target that went away has an alert of its own."""
+"""A comparison that was in vain so often in a row is tried again without a word: a table altered meanwhile is
+set up anew, one that changes while its log is not followed differs, a target away has an alert of its own."""
 MENDED_SECONDS = 600.0
 """A table that breaks again so soon after it was mended will go on: its alert is not cleared at once."""
 
@@ -244,7 +244,7 @@ class Alarms:
                 f"GRANT SELECT on the table in ClickHouse to the replicator's user, or run "
                 f"'cdc verify {table} --repair' as a user who may read it. {later}.",
             )
-        elif event.outcome == "different":
+        elif event.outcome == "different" and event.failures > FAILURES_TOLD:
             self._tail_broken(
                 table,
                 f"{event.result.left} rows differ although they were sent again",

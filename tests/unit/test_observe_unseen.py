@@ -60,6 +60,7 @@ def test_what_is_compared_by_itself_is_no_alert_and_the_status_says_so(
 def test_a_comparison_that_fails_once_is_no_alert_yet(observer: ReplicationObserver) -> None:
     error = TargetError("query", "it", "no such column", "Make it")
     observer.unseen.reconciled(report("failed", error=error, failures=1))
+    observer.unseen.reconciled(report("different", left=5, failures=1))
     assert alert(observer) is None
     observer.unseen.reconciled(report("failed", error=error, failures=2))
     standing = alert(observer)

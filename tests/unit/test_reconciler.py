@@ -227,11 +227,13 @@ def test_a_log_that_breaks_all_the_time_takes_a_bounded_share_of_the_time(bench:
 
 
 def test_what_stays_different_is_compared_at_ever_longer_intervals_and_the_break_stays(bench: Bench) -> None:
-    bench.outcomes = [Reconciled(Repaired(sent=1), left=1)] * 6
+    bench.outcomes = [Reconciled(Repaired(sent=1), left=1)] * 7
     bench.break_table()
     bench.look()
-    pauses = [bench.until_next() for _ in range(5)]
-    expected = [INTERVAL, 2 * INTERVAL, 4 * INTERVAL, 8 * INTERVAL, MOST_INTERVALS * INTERVAL]
+    pauses = [bench.until_next() for _ in range(6)]
+    longer = [INTERVAL, 2 * INTERVAL, 4 * INTERVAL, 8 * INTERVAL, MOST_INTERVALS * INTERVAL]
+    expected = [FIRST_RETRY_SECONDS, *longer]
+    assert [report.failures for report in bench.told.reports] == [1, 2, 3, 4, 5, 6, 7]
     assert pauses == pytest.approx(expected, abs=1.0)
     assert (set(bench.told.outcomes), len(bench.breaks.standing())) == ({"different"}, 1)
 
