@@ -44,6 +44,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
     certificates = make_certificates(directory / "certificates")
     began, lock = time.monotonic(), threading.Lock()
     counts: Counter[str] = Counter()
+    happened: Counter[str] = Counter()
 
     def one(server: ClickHouseServer, seed: int) -> None:
         if options.minutes and time.monotonic() - began > options.minutes * 60:
@@ -53,6 +54,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
         shutil.rmtree(place, ignore_errors=True)
         with lock:
             counts.update(_counted(verdict))
+            happened.update(verdict.steps)
             if not verdict.holds:
                 _tell(verdict, options.keep)
 
@@ -67,6 +69,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
         f" {counts['steps']} steps in {time.monotonic() - began:.0f} s:"
         f" {counts['silent']} silent differences, {counts['told']} told by an alert"
     )
+    print(", ".join(f"{times} {step}" for step, times in happened.most_common()))
     return 1 if counts["silent"] else 0
 
 

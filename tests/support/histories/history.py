@@ -84,6 +84,7 @@ class History:
         self.writer = Writer(self.real, self.version, self._writer_config())
         for kind in self.kinds:
             self._create(kind)
+        self.run("CHECKPOINT")  # a log that is cut must not take the tables along
 
     # -- what happens -------------------------------------------------------------------------------------
 
@@ -104,8 +105,8 @@ class History:
         moves: list[tuple[Callable[[], None], float]] = [
             (self._change, 40.0),
             (self._transaction, 8.0),
-            (self._empty, 1.5),
-            (self._replace_all, 1.5),
+            (self._empty, 2.5),
+            (self._replace_all, 2.5),
             (self._drop_and_create, 1.0),
             (self._add_column, 0.7),
         ]
@@ -114,9 +115,9 @@ class History:
                 (self._checkpoint, 5.0),
                 (self._crash_writer, 2.0),
                 (self._restart_writer, 1.5),
-                (self._cut_log, 1.5),
-                (self._back_up, 2.0),
-                (self._restore, 1.5 if self.backup else 0.0),
+                (self._cut_log, 3.0),
+                (self._back_up, 4.0),
+                (self._restore, 4.0 if self.backup else 0.0),
             ]
         if self.replica is None:
             moves += [(self._start, 15.0)]
@@ -130,7 +131,7 @@ class History:
                 (self._suspend, 3.0),
             ]
         if self.tampering and not self.suspended:
-            moves += [(self._tamper, 1.0), (self._resync, 1.5)]
+            moves += [(self._tamper, 2.0), (self._resync, 2.0)]
         return moves
 
     def _change(self) -> None:
