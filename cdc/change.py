@@ -26,6 +26,11 @@ class TableId:
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
+    @property
+    def folded(self) -> tuple[str, str]:
+        """Equal for names that are one name to DuckDB, which knows no case in them."""
+        return self.schema.lower(), self.name.lower()
+
     @classmethod
     def parse(cls, text: str, default_schema: str = "main") -> Self:
         """`schema.table` or `table`; names that contain a dot are not expressible and are refused.

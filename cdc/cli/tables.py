@@ -29,15 +29,11 @@ def chosen_plans(resolution: Resolution, names: Sequence[TableId] | None) -> tup
             why = "; ".join(f"{left.table}: {left.reason}" for left in resolution.left_out)
             raise ConfigError("find", "a replicated table", why or "there is none", "Configure [[tables]]")
         return resolution.plans
-    plans = {_folded(plan.table): plan for plan in resolution.plans}
-    reasons = {_folded(left.table): left.reason for left in resolution.left_out}
+    plans = {plan.table.folded: plan for plan in resolution.plans}
+    reasons = {left.table.folded: left.reason for left in resolution.left_out}
     for name in names:
-        if _folded(name) not in plans:
-            problem = reasons.get(_folded(name), "the source has no such table")
+        if name.folded not in plans:
+            problem = reasons.get(name.folded, "the source has no such table")
             known = ", ".join(str(plan.table) for plan in resolution.plans) or "none"
             raise ConfigError("find", name, f"it is not replicated: {problem}", f"Replicated are: {known}")
-    return tuple(plans[_folded(name)] for name in names)
-
-
-def _folded(table: TableId) -> tuple[str, str]:
-    return table.schema.lower(), table.name.lower()
+    return tuple(plans[name.folded] for name in names)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from cdc.change import FailedRow, TablePlan
+from cdc.packing import pack_rows
 from cdc.replicator.identity import Key, keys
 from cdc.stored import HeldRows
 
@@ -65,11 +66,8 @@ class HeldByEarlierSchema:
         versions, rows = versions_of(rows).to_pylist(), plain(rows)
         names = tuple(name for name in self._plan.key if name in rows.schema.names)
         for index, key in enumerate(keys(rows, names)):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, rows.schema) as writer:
-                writer.write_batch(rows.slice(index, 1))
             known_by = tuple(text or "" for text in key)
-            payload = sink.getvalue().to_pybytes()
+            payload = pack_rows(rows.slice(index, 1))
             if None in key:  # nothing tells it from others: it is never met
                 key = ("", held.group, str(held.since), str(index), str(versions[index]))
             yield key, FailedRow(known_by, None, _REASON, payload, int(versions[index]))

@@ -13,7 +13,6 @@ from cdc.replicator.ports import DueRow, Marks
 
 MAX_ROWS = 1000
 """Rows tried again at once; the rest waits for the next time."""
-_OTHER_COLUMNS = "its columns are no longer those replicated; discard it once its newer state is delivered"
 
 
 def retry_due(plan: TablePlan, marks: Marks, delivery: Delivery) -> int:

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from cdc.change import Batch, TablePlan
 from cdc.clock import Clock
+from cdc.packing import pack_rows
 from cdc.replicator.earlier_schema_holds import VERSION, HeldByEarlierSchema, plain, versions_of
 from cdc.replicator.hold_decision import GROUP_NUMBER, Early, GroupRule, HoldDecision, Waiting
 from cdc.replicator.identity import Key, keys
@@ -320,10 +321,7 @@ class GroupHold:
             turn.parked.append(self._held(name, group.since, piece))
 
     def _held(self, name: str, since: float, piece: pa.RecordBatch) -> HeldRows:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, piece.schema) as writer:
-            writer.write_batch(piece)
-        return HeldRows(name, since, piece.num_rows, sink.getvalue().to_pybytes(), self._schema_version)
+        return HeldRows(name, since, piece.num_rows, pack_rows(piece), self._schema_version)
 
     def _before(self, held: Batch, batch: Batch) -> Batch:
         """`batch` with the rows that were held before its own."""

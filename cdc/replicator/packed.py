@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import Batch, Column, TablePlan
+from cdc.packing import pack_rows
 
 VERSION = "__cdc_version"
 DELETED = "__cdc_deleted"
@@ -53,10 +54,7 @@ def pack(batch: Batch) -> bytes:
     }
     rows = batch.rows.append_column(VERSION, batch.versions).append_column(DELETED, _deleted(batch))
     rows = rows.replace_schema_metadata({_COLUMNS: json.dumps(described)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=_OPTIONS) as writer:
-        writer.write_batch(rows)
-    return bytes(sink.getvalue().to_pybytes())
+    return pack_rows(rows, _OPTIONS)
 
 
 def unpack(payload: bytes, plan: TablePlan) -> Batch:

@@ -117,10 +117,6 @@ class Pipeline:
         self._raise()
         return not self._left
 
-    def drain(self) -> None:
-        """Wait until everything put so far is delivered."""
-        self.is_empty(None)
-
     @property
     def in_flight(self) -> list[InFlight]:
         """The batches put and not delivered, in order."""

@@ -113,7 +113,7 @@ def resolve(
     Raises:
         ConfigError: a listed table cannot be replicated as asked, naming the table, the key and the remedy.
     """
-    by_name = {_folded(schema.table): schema for schema in schemas}
+    by_name = {schema.table.folded: schema for schema in schemas}
     plans: list[TablePlan] = []
     left_out: list[LeftOut] = []
     if tables:
@@ -124,7 +124,7 @@ def resolve(
                 if strict:
                     raise
                 left_out.append(LeftOut(TableId.parse(request.name), str(error), listed=True))
-        listed = {_folded(TableId.parse(request.name)) for request in tables}
+        listed = {TableId.parse(request.name).folded for request in tables}
         left_out += [
             LeftOut(by_name[name].table, "not listed; add it to [[tables]] to replicate it")
             for name in sorted(by_name.keys() - listed)
@@ -140,7 +140,7 @@ def resolve(
         collisions = collisions_of_listed(plans)
     else:
         remedy += ", and list the others there too"
-        collisions = collisions_of_unlisted(plans, {_folded(table) for table in before}, by_name)
+        collisions = collisions_of_unlisted(plans, {table.folded for table in before}, by_name)
     for table, problem in collisions.items():
         refusal = _refusal(table, "target", problem, remedy)
         if tables and strict:
@@ -162,7 +162,7 @@ def resolve_table(
     """
     wanted = TableId.parse(request.name)
     for schema in schemas:
-        if _folded(schema.table) == _folded(wanted):
+        if schema.table.folded == wanted.folded:
             return _plan(request, defaults, schema, overlaps)
     names = [str(schema.table).removeprefix("main.") for schema in schemas]
     raise _refusal(
@@ -357,10 +357,6 @@ def _nearest(name: str, names: Sequence[str], otherwise: str) -> str:
     if close := get_close_matches(name, names, n=1):
         return f"Did you mean {close[0]}?"
     return f"{otherwise}: {', '.join(names[:20]) or 'none'}"
-
-
-def _folded(table: TableId) -> tuple[str, str]:
-    return table.schema.lower(), table.name.lower()
 
 
 def _refusal(table: TableId, key: str, problem: str, remedy: str) -> ConfigError:

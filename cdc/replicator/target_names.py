@@ -43,7 +43,7 @@ def collisions_of_unlisted(
         names = _names(default_target(gone).lower())
         taken |= dict.fromkeys(names, f"{gone}, which is gone from the source")
     found = {}
-    for plan in sorted(plans, key=lambda plan: _folded(plan.table) not in before):
+    for plan in sorted(plans, key=lambda plan: plan.table.folded not in before):
         if (problem := _take(plan, _names(plan.target.lower()), taken)) is not None:
             found[plan.table] = problem
     return found
@@ -60,7 +60,3 @@ def _take(plan: TablePlan, names: Collection[str], taken: dict[str, str]) -> str
 
 def _names(target: str) -> tuple[str, str]:
     return target, f"{target}_current"
-
-
-def _folded(table: TableId) -> tuple[str, str]:
-    return table.schema.lower(), table.name.lower()
