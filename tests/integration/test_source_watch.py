@@ -193,7 +193,7 @@ def test_a_file_without_a_writer_is_opened_directly_and_let_go(writer: Writer) -
 
 def test_a_held_file_is_waited_for_and_then_named_as_held(writer: Writer) -> None:
     clock = FakeClock()
-    session = Session(SessionLimits())
+    session = Session(SessionLimits(), opens=writer.path)
     with Pinner(writer.path, clock).pin() as pin:
         with pytest.raises(SourceError, match="its writer holds it") as caught:
             attach_when_free(session.attach, pin, clock, wait_seconds=5.0)
