@@ -39,6 +39,7 @@ def source_of(
         not_followed=None if failed is None else f"the self-test failed: {failed}",
         max_skew_seconds=settings.sync.max_skew_sec,
         deletes=settings.sync.deletes == "replicate",
+        decode_check_percent=settings.performance.decode_check_percent,
         events=events,
         clock=clock,
     )

@@ -185,6 +185,8 @@ def _drawn(report: StatusReport) -> RenderableType:
         parts.append(Text(f"source      {status.source}"))
         parts.append(Text(f"target      {', '.join(status.targets)}  breaker {status.breaker}"))
         parts += [Text(f"untested    {item}") for item in status.untested]
+        if status.decoder_mismatch is not None:
+            parts.append(Text(f"decoder     off: it read otherwise than DuckDB {status.decoder_mismatch}"))
         if status.lease_number is not None:
             parts.append(Text(f"lease       in Redis, number {status.lease_number}"))
         parts.append(_tables(status))

@@ -42,6 +42,8 @@ class PerformanceConfig(Section):
     cache_size_mb: Annotated[int, Field(ge=64)] = 512
     """Memory limit of the reading DuckDB."""
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    decode_check_percent: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Of rounds of the log that DuckDB decodes besides our own decoder; 100: it decides all."""
     priority: Literal["low", "normal"] = "low"
     """Of the replicator's process: low leaves the processor to the writer wherever both want it."""
 

@@ -119,6 +119,12 @@ TARGET_CHANGED = AlertKind(
     Severity.WARNING,
     "Find out who changed the table in ClickHouse; the rows are delivered again without any help.",
 )
+DECODER_MISMATCH = AlertKind(
+    "decoder_mismatch",
+    Severity.WARNING,
+    "Nothing is wrong in the target: DuckDB decides. Report it with the versions of DuckDB at both ends; "
+    "until a restart reading the log costs more.",
+)
 DISK_SPACE = AlertKind(
     "state_disk",
     Severity.CRITICAL,
@@ -206,6 +212,11 @@ class Alarms:
 
     def key_unique(self, table: TableId) -> None:
         self.alerts.clear(KEY_REPEATED, str(table), at_once=True)
+
+    def decoder_mismatch(self, table: TableId, what: str) -> None:
+        """It stands until a restart, after which the decoder is tested again."""
+        message = f"our own decoder reads {what} otherwise than DuckDB, which decodes the log alone now"
+        self.alerts.raise_alert(DECODER_MISMATCH, str(table), message)
 
     def measured(self, round_trip_seconds: float | None, memory_share: float | None) -> None:
         if round_trip_seconds is not None:

@@ -62,6 +62,11 @@ class Metrics:
         self.tail_lost = self._counter(
             "cdc_tail_lost_total", "Times the log could not be followed and snapshots were read", "table"
         )
+        self.decoder_mismatches = self._counter(
+            "cdc_decoder_mismatches_total",
+            "Times our own decoder read the log otherwise than DuckDB, which decodes it alone since",
+            "table",
+        )
         self.tail_gap_rows = self._counter(
             "cdc_tail_gap_rows_total", "Rows that a snapshot found and the log had not shown", "table"
         )

@@ -82,6 +82,7 @@ class ReplicationObserver:
         )
         self._started_at = self._clock.wall()
         self._process_start = psutil.Process().create_time()
+        self._decoder_mismatch: str | None = None
         self.tails_lost = 0
         """How often a log could not be followed: because a table was altered, among other reasons."""
         self._file = StatusFile(
@@ -333,6 +334,18 @@ class ReplicationObserver:
         self._metrics.tail_lost.labels(str(table)).inc()
         self._log.info("log not followed, reading snapshots", table=str(table), reason=reason)
 
+    def decoder_mismatch(self, table: TableId, what: str) -> None:
+        self._metrics.decoder_mismatches.labels(str(table)).inc()
+        with self._lock:
+            self._decoder_mismatch = f"{table}: {what}"
+            self._alarms.decoder_mismatch(table, what)
+        self._log.error(
+            "DuckDB reads the log otherwise than our own decoder, and decodes it alone now",
+            table=str(table),
+            what=what,
+        )
+        self._file.changed(urgent=True)
+
     def tail_gap(self, table: TableId, rows: int) -> None:
         self._metrics.tail_gap_rows.labels(str(table)).inc(rows)
         self._log.info("rows found that were not in the log", table=str(table), rows=rows)
@@ -369,6 +382,7 @@ class ReplicationObserver:
                 breaker=self._breaker(),
                 duckdb=DUCKDB,
                 self_test=self._about.self_test,
+                decoder_mismatch=self._decoder_mismatch,
                 untested=self._about.untested,
                 tables=tuple(table.status() for table in self._tables.values()),
                 left_out=self._left_out,

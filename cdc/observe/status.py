@@ -18,6 +18,7 @@ breaker       closed | open | half-open
 duckdb        version of the DuckDB that reads
 self_test     passed, or what does not hold with this DuckDB, so that tables are read in snapshots only; null
               before it ran, and on Windows
+decoder_mismatch   what our own decoder of the log read otherwise than DuckDB, which decodes it alone since
 untested      sentences on the versions of DuckDB, reading or writing, that were not tested
 tables        one object per replicated table:
   table           as schema.name
@@ -148,6 +149,7 @@ class Status(_Part):
     breaker: str = "closed"
     duckdb: str = ""
     self_test: str | None = None
+    decoder_mismatch: str | None = None
     untested: tuple[str, ...] = ()
     tables: tuple[TableStatus, ...] = ()
     left_out: tuple[LeftOutTable, ...] = ()

@@ -25,6 +25,7 @@ from cdc.source.table.reader import TailingReader
 from cdc.source.table.repeated_keys import RepeatedKeys
 from cdc.source.table.snapshot_reader import SnapshotReader
 from cdc.source.tail.checkpoint_base import Bases
+from cdc.source.tail.direct import CHECK_PERCENT, Decoding
 from cdc.source.tail.tail import Lost, Tail
 
 DEFAULT_SKEW_SECONDS = 60.0
@@ -52,6 +53,7 @@ class DuckDbSource(Closing):
         max_skew_seconds: float,
         not_followed: str | None,
         deletes: bool,
+        decoding: Decoding,
     ) -> None:
         self._pinner = pinner
         self._session = session
@@ -66,6 +68,7 @@ class DuckDbSource(Closing):
         self._not_followed = not_followed
         self._deletes = deletes
         self._repeated = RepeatedKeys(snapshots, events)
+        self._decoding = decoding
         self.closed = False
         """No thread is in a call any more, and none will be."""
 
@@ -147,6 +150,7 @@ class DuckDbSource(Closing):
                 self._bases,
                 self._passing,
                 filter=plan.filter,
+                decoding=self._decoding,
             )
 
         tailing = TailingReader(
@@ -297,6 +301,7 @@ def open_source(
     tailing: bool = True,
     not_followed: str | None = None,
     deletes: bool = False,
+    decode_check_percent: float | None = CHECK_PERCENT,
     events: SourceEvents | None = None,
     clock: Clock | None = None,
 ) -> DuckDbSource:
@@ -314,6 +319,8 @@ def open_source(
         tailing: follow the log, beside snapshots; False reads snapshots alone, as of a log that cannot be.
         not_followed: why the log is not to be followed: `events` are told, as of a log that cannot be.
         deletes: hand out deleted rows too; only the log tells of them.
+        decode_check_percent: of rounds of the log that our own decoder and DuckDB both decode; None: DuckDB
+            decodes all of them alone.
         events: is told what happens while tables are read.
 
     Raises:
@@ -357,4 +364,7 @@ def open_source(
         max_skew_seconds=max_skew_seconds,
         not_followed=not_followed,
         deletes=deletes,
+        decoding=Decoding(
+            decode_check_percent or 0.0, events.decoder_mismatch, enabled=decode_check_percent is not None
+        ),
     )

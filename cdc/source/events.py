@@ -23,6 +23,11 @@ class SourceEvents(Protocol):
         """The log cannot be followed for now, or one came and went unread: the table is read in snapshots."""
         ...
 
+    def decoder_mismatch(self, table: TableId, what: str) -> None:
+        """Our own decoder read rows of the log otherwise than DuckDB, which is right: from now on DuckDB
+        alone decodes the log of this source."""
+        ...
+
     def tail_gap(self, table: TableId, rows: int) -> None:
         """A snapshot found rows that the tail, which followed every log, had not: they were committed without
         the log."""
@@ -45,6 +50,8 @@ class NoEvents:
     def duckdb_failed(self, reason: str) -> None: ...
 
     def tail_lost(self, table: TableId, reason: str) -> None: ...
+
+    def decoder_mismatch(self, table: TableId, what: str) -> None: ...
 
     def tail_gap(self, table: TableId, rows: int) -> None: ...
 

@@ -34,6 +34,7 @@ class Heard:
     lost: list[str] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
 
     def snapshot_superseded(self) -> None:
         self.superseded += 1
@@ -43,6 +44,9 @@ class Heard:
 
     def tail_lost(self, table: TableId, reason: str) -> None:
         self.lost.append(reason)
+
+    def decoder_mismatch(self, table: TableId, what: str) -> None:
+        self.mismatches.append(what)
 
     def tail_gap(self, table: TableId, rows: int) -> None:
         self.gaps.append(rows)

@@ -202,6 +202,16 @@ def test_snapshot_retries_are_counted(begun: ReplicationObserver) -> None:
     assert samples(begun)["cdc_snapshot_retries_total{}"] == 1
 
 
+def test_a_decoder_that_read_otherwise_than_duckdb_is_told_everywhere(begun: ReplicationObserver) -> None:
+    begun.decoder_mismatch(TRADES, "the inserted values of price")
+    assert samples(begun)["cdc_decoder_mismatches_total{main.trades}"] == 1
+    status = begun.status()
+    assert status.decoder_mismatch == "main.trades: the inserted values of price"
+    [alert] = status.alerts
+    assert (alert.name, alert.subject) == ("decoder_mismatch", "main.trades")
+    assert "price" in alert.message
+
+
 def test_the_breakers_state_is_asked_for(observer: ReplicationObserver) -> None:  # [R7]
     observer.begin([plan(TRADES)], [], {}, breaker=lambda: "half-open")
     assert observer.status().breaker == "half-open"

@@ -20,6 +20,7 @@ from cdc.source.file.session import Session, SessionLimits
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.tail import follow
+from cdc.source.tail import inserted as inserted_module
 from cdc.source.tail import touched as touched_module
 from cdc.source.tail.checkpoint_base import Bases, CheckpointBase
 from cdc.source.tail.follow import LogFollower, NotFollowable
@@ -122,7 +123,7 @@ def test_rows_come_from_the_file_from_earlier_inserts_and_from_the_round_itself(
 def test_scattered_rows_of_many_inserts_are_found(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, literals: int
 ) -> None:
-    monkeypatch.setattr(touched_module, "_LITERALS", literals)
+    monkeypatch.setattr(touched_module, "LITERALS", literals)
     followed = opened(
         *(f"INSERT INTO t VALUES ({10 * n}, 'a'), ({10 * n + 1}, 'b')" for n in range(1, 9)),
         "UPDATE t SET s = s || 'u' WHERE id IN (1, 5, 8, 21, 30, 31, 60, 81)",
@@ -152,7 +153,7 @@ def test_a_key_changed_is_removed_under_its_old_value(opened: Opener) -> None:
 def test_inserts_go_on_when_the_oldest_are_kept_no_more_and_an_update_of_those_does_not(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(touched_module, "_MOST_KEPT_BYTES", 1_000)
+    monkeypatch.setattr(inserted_module, "_MOST_KEPT_BYTES", 1_000)
     followed = opened(
         *(f"INSERT INTO t VALUES ({n}, 'a')" for n in range(10, 40)),
         "UPDATE t SET s = 'u' WHERE id = 39",

@@ -48,7 +48,7 @@ LeafPath = tuple[int, ...]
 """A column of an update, as DuckDB's log addresses it: `(column,)` values, `(column, 0)` null flags."""
 RowIds = np.ndarray[Any, np.dtype[np.int64]]
 
-_MISTAKES = (IndexError, ValueError, OverflowError, struct.error, pa.ArrowException)
+_MISTAKES = (frames.NotUnderstood, IndexError, ValueError, OverflowError, struct.error, pa.ArrowException)
 """What reading past an end, or making an array of nonsense, may raise within."""
 _INSERT = bytes((100, 0, frames.INSERT, 101, 0, 100, 0))
 """How a payload begins, up to the number of its rows."""

@@ -10,6 +10,7 @@ some others: what tells them apart is hashed besides (`cdc.duckdb_types.Hashed`)
 from __future__ import annotations
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from cdc.change import Column, TablePlan
@@ -24,6 +25,10 @@ _SLACK_ROWS = 10_000
 """Rows that may have left the window before it is worth sweeping them out."""
 _TABLE = "cdc_window"
 _ADDED = "cdc_window_added"
+_BARE = "cdc_window_bare"
+_UNHASHED_ROWS = 10_000
+_UNHASHED_BYTES = 8 << 20
+"""What rows may take, with all their columns, until they get a hash."""
 
 
 def hash_of(plan: TablePlan) -> str:
@@ -57,7 +62,12 @@ class Window:
         self._max_bytes = max_bytes
         self._rows: pa.Table | None = None
         self._added: list[pa.RecordBatch] = []
+        """Of rows that were decoded without DuckDB, all that is delivered and no hash, for a while: a
+        statement for each round costs more than the round. All have a number, by which the last is newest."""
         self._added_bytes = 0
+        self._number = 0
+        self._without_hash = 0
+        """Rows that wait for one."""
         self._swept = 0
 
     def __len__(self) -> int:
@@ -65,8 +75,10 @@ class Window:
         return int(sum(part.num_rows for part in parts))
 
     def columns(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """What of `rows`, which have a hash, the window needs; rows whose hash is NULL are outside."""
+        """What of `rows` the window needs; rows whose hash is NULL are outside."""
         own = self._own
+        if rows.schema.get_field_index(own.hash) < 0:
+            return rows.select([*self._plan.column_names, own.read_at])
         names = dict.fromkeys((self._plan.watermark.name, *self._plan.key, own.read_at, own.hash))
         kept = rows.select(list(names))
         hashes = kept.column(own.hash)
@@ -80,8 +92,12 @@ class Window:
         """
         if not rows.num_rows:
             return
-        self._added.append(rows)
+        numbers = np.arange(self._number, self._number + rows.num_rows)
+        self._number += rows.num_rows
+        self._added.append(rows.append_column(self._own.number, pa.array(numbers)))
         self._added_bytes += rows.nbytes
+        if rows.schema.get_field_index(self._own.hash) < 0:
+            self._without_hash += rows.num_rows
         if self._added_bytes + (self._rows.nbytes if self._rows is not None else 0) > self._max_bytes:
             raise SourceError(
                 "replicate",
@@ -89,6 +105,35 @@ class Window:
                 f"{len(self)} rows lie within the overlap or lack a watermark, more than memory allows",
                 "Shorten its overlap, choose a finer watermark, or leave rows without one out by its filter",
             )
+
+    @property
+    def many_without_hash(self) -> bool:
+        """It is time for `hash_all`."""
+        return self._without_hash > _UNHASHED_ROWS or (
+            self._without_hash > 0 and self._added_bytes > _UNHASHED_BYTES
+        )
+
+    def hash_all(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let all rows have a hash, and no more of their columns than the window needs."""
+        if not self._without_hash:
+            return
+        own = self._own
+        bare = [batch for batch in self._added if batch.schema.get_field_index(own.hash) < 0]
+        connection.register(_BARE, pa.Table.from_batches(bare))
+        names = dict.fromkeys((self._plan.watermark.name, *self._plan.key))
+        typed = ", ".join(
+            f"CAST({identifier(column.name)} AS {column.type}) AS {identifier(column.name)}"
+            for column in self._plan.columns
+        )
+        hashed = connection.sql(
+            f"SELECT {', '.join(map(identifier, names))}, {own.read_at}, {hash_of(self._plan)} AS {own.hash},"
+            f" {own.number} FROM (SELECT {typed}, {own.read_at}, {own.number} FROM {_BARE})"
+        ).to_arrow_table()
+        connection.unregister(_BARE)
+        others = [batch for batch in self._added if batch.schema.get_field_index(own.hash) >= 0]
+        self._added = [*others, *hashed.to_batches()]
+        self._added_bytes = sum(batch.nbytes for batch in self._added)
+        self._without_hash = 0
 
     def forget(self, rows: pa.RecordBatch, connection: duckdb.DuckDBPyConnection) -> None:
         """Note that `rows`, as `columns` gave them, were not sent after all: all of their keys' states."""
@@ -122,10 +167,9 @@ class Window:
         """Let the states added since the last time take the place of earlier ones under the same keys."""
         if not self._added:
             return
-        numbers = pa.array(range(sum(batch.num_rows for batch in self._added)), pa.int64())
         own = self._own
-        added = pa.Table.from_batches(self._added).append_column(own.number, numbers)
-        connection.register(_ADDED, added)
+        self.hash_all(connection)
+        connection.register(_ADDED, pa.Table.from_batches(self._added))
         keys = ", ".join(map(identifier, self._plan.key))
         newest = f"row_number() OVER (PARTITION BY {keys} ORDER BY {own.read_at} DESC, {own.number} DESC) = 1"
         rows = f"FROM {_ADDED}"

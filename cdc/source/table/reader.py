@@ -27,8 +27,9 @@ from cdc.source.table.gap import Gap
 from cdc.source.table.resend import Resend
 from cdc.source.table.snapshot_reader import SnapshotReader
 from cdc.source.table.view import ReadState
+from cdc.source.tail.round import Round
 from cdc.source.tail.row_groups import RowGroups
-from cdc.source.tail.tail import Lost, Round, Tail
+from cdc.source.tail.tail import Lost, Tail
 
 _UNREAD = "a log, or the end of one, may have come and gone between two reads"
 _LACKING = "rows may have been deleted while the log was not followed"
@@ -231,7 +232,7 @@ class TailingReader:
         try:
             for found in self._tail.rounds():
                 for view in (found.changed, found.removed):
-                    if view is not None:
+                    if view is not None and self._gap.counting:
                         self._gap.shown(view.rows, view.cursor)
                 gone = found.removed if self._deletes else found.left
                 if found.checkpointed:

@@ -78,6 +78,7 @@ class SnapshotReader:
         self._piece_rows = piece_rows
         self._connection = KeptCursor(session)
         self._window = Window(plan)
+        self._names = list(plan.column_names)
         self._selected = f"{columns(plan)}, {hash_of(plan)} AS {self._own.hash}"
         self._undecided = 0
         """Rounds that DuckDB is to put in order, after one that could not be without it."""
@@ -179,10 +180,11 @@ class SnapshotReader:
         """
         if not self._plan.unique_key and (removed or self._repeated.known(self._plan)):
             return (yield from self._shown(view, standing, moving=moving, removed=removed))
-        if view.small and not (known or removed):
-            found = self._in_order(view, standing.mark, moving=moving)
+        if view.small and not known and (view.decoded is not None or not removed):
+            mark = None if removed else standing.mark
+            found = self._in_order(view, mark, moving=moving, removed=removed)
             if found is not None:
-                return (yield from self._handed_out(found, view.position, standing))
+                return (yield from self._handed_out(found, view.position, standing, removed=removed))
         selection = Selection(self._plan)
         moves = self._moves(selection, standing.mark) if moving and not removed else "FALSE"
         hashed = _DELETED if removed else hash_of(self._plan)
@@ -348,26 +350,41 @@ class SnapshotReader:
         view.cursor.unregister(_SHOWN)
         return (yield from self._handed_out(batches, position, standing, removed=True))
 
-    def _in_order(self, view: RoundRows, mark: Mark | None, *, moving: bool) -> list[pa.RecordBatch] | None:
+    def _in_order(
+        self, view: RoundRows, mark: Mark | None, *, moving: bool, removed: bool
+    ) -> list[pa.RecordBatch] | None:
         """The rows of `view` with the columns of `_rows`, put in order without DuckDB, whose planner is most
         of what a few rows cost; None where it must do it."""
-        if self._undecided:
+        if self._undecided and not removed:
             self._undecided -= 1
             return None
+        rows = self._decoded(view) if view.decoded is not None else self._selected_rows(view)
+        if not rows.num_rows:
+            return []
+        try:
+            rows, moves = in_order(rows, self._plan, mark, self._marking.latest(self._clock.wall()))
+        except Undecided:
+            self._undecided = self._undecided if removed else _UNDECIDED_ROUNDS
+            return None
+        if removed:  # by the hash that `_DELETED` is
+            moves &= False
+            rows = rows.append_column(self._own.hash, pa.array(np.zeros(rows.num_rows, dtype=np.uint64)))
+        return [rows.append_column(self._own.moves, pa.array(moves & moving))]
+
+    def _decoded(self, view: RoundRows) -> pa.RecordBatch:
+        """The rows of `view`, which were decoded without DuckDB and have no filter. They get a hash later."""
+        check_columns(self._plan, view.types)
+        assert view.decoded is not None, "the caller has seen it"
+        return view.decoded.select(self._names)
+
+    def _selected_rows(self, view: RoundRows) -> pa.RecordBatch:
         relation, selection = view.relation(self._plan.table), Selection(self._plan)
         sql = f"SELECT {self._selected} FROM {relation} WHERE {selection.filter()}"
         with explained(view.cursor, relation, self._plan):
             table, types = view.select(sql)
         check_columns(self._plan, types)
-        if not table.num_rows:
-            return []
-        [rows] = table.combine_chunks().to_batches()
-        try:
-            rows, moves = in_order(rows, self._plan, mark, self._marking.latest(self._clock.wall()))
-        except Undecided:
-            self._undecided = _UNDECIDED_ROUNDS
-            return None
-        return [rows.append_column(self._own.moves, pa.array(moves & moving))]
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
     def _batches(
         self,
@@ -425,7 +442,7 @@ class SnapshotReader:
     def _batch(
         self, rows: pa.RecordBatch, position: Position, standing: ReadState, *, removed: bool
     ) -> tuple[Batch, ReadState]:
-        delivered = rows.select(list(self._plan.column_names))
+        delivered = rows.select(self._names)
         moving = np.flatnonzero(rows.column(self._own.moves).to_numpy(zero_copy_only=False))
         last = delivered.slice(int(moving[-1]), 1) if len(moving) else None
         mark = None if last is None else self._connection.run(partial(self._marking.place, last))
@@ -440,5 +457,7 @@ class SnapshotReader:
         )
         known = self._window.columns(rows)
         self._window.add(known)
+        if self._window.many_without_hash:
+            self._connection.run(self._window.hash_all)
         self._unacknowledged[id(batch)] = batch, known
         return batch, ReadState(mark or standing.mark, standing.limits, standing.seen_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,16 @@ class View(Protocol):
 
 class RoundRows(View, Protocol):
     """The rows of a tail's round."""
+
+    @property
+    def decoded(self) -> pa.RecordBatch | None:
+        """The rows themselves, with all the table's columns, where DuckDB was not asked for them."""
+        ...
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Of their columns, in DuckDB's spelling; of decoded rows alone."""
+        ...
 
     @property
     def small(self) -> bool:

@@ -20,6 +20,7 @@ from cdc.source.file.pin import Pin, PinnedLog, Pinner
 from cdc.source.file.places import LOG
 from cdc.source.file.session import Attachment, Session
 from cdc.source.format import frames
+from cdc.source.format.headers import Headers
 from cdc.source.quote import qualified
 
 
@@ -108,6 +109,11 @@ class CheckpointBase:
         """Whether the table was there already."""
         self.stored_rows = int(found[0]) if found is not None else 0
         """Rows in the file, deleted ones included."""
+
+    @property
+    def headers(self) -> Headers:
+        """The file's."""
+        return self._pin.headers
 
     def verify(self) -> None:
         """Raises:

@@ -9,30 +9,30 @@ nested column, missing commits) it says `Lost`, and a snapshot reads on.
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
 from cdc.change import Column, Position, TableId
-from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.errors import SnapshotSuperseded
 from cdc.source.file.passing import PassingLogs
-from cdc.source.file.session import FATAL, READ_ERRORS
-from cdc.source.file.snapshot import Stream
+from cdc.source.file.session import FATAL
 from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
+from cdc.source.format.layouts import NotDecodable
 from cdc.source.tail.checkpoint_base import Bases, CheckpointBase
 from cdc.source.tail.checkpoints import Checkpoints
+from cdc.source.tail.direct import Decoding, DirectReader
 from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
 from cdc.source.tail.leaves import RowIds
-from cdc.source.tail.touched import Changes, TouchedRows
+from cdc.source.tail.mirrored import MirroredRows
+from cdc.source.tail.round import DecodedRows, Queries, Round, RoundView
+from cdc.source.tail.touched import Changes
 from cdc.source.tail.twin import Twin
 
 _ROW_CHANGES = (frames.INSERT, frames.DELETE, frames.UPDATE)
 _CATALOG_CHANGES = (frames.DROP_TABLE, frames.DROP_SCHEMA, frames.ALTER)
-_KEPT_QUERIES = 8
 _SMALL_BYTES = 4 << 20
 """Of log: more than that is what a commit of 50,000 trades writes."""
 _ROW_ID = "rowid"
@@ -62,104 +62,6 @@ class Lost(Exception):
         self.first_row_id = first_row_id
 
 
-@dataclass(frozen=True, slots=True)
-class RoundView:
-    """The rows of a round, as they are now or as they were when they were deleted; until the next round."""
-
-    position: Position
-    cursor: duckdb.DuckDBPyConnection
-    rows: str
-    queries: Queries
-    small: bool
-    """They are few enough to be held all at once."""
-
-    def relation(self, _: TableId) -> str:
-        return self.rows
-
-    def stream(self, sql: str, parameters: Sequence[str], rows: int) -> Stream:
-        """Raises:
-        SourceError: the filter of the plan fails.
-        duckdb.FatalException, duckdb.InternalException: DuckDB is of no more use; see `Tail.failed`.
-        """
-        with _translated():
-            found = self.cursor.sql(sql, params=parameters)
-            reader = found.to_arrow_reader(rows)
-        return Stream(reader.schema, _types_of(found), _batches(reader))
-
-    def select(self, sql: str) -> tuple[pa.Table, dict[str, str]]:
-        """All that `sql` selects, and its columns' types in DuckDB's spelling; cheaper for a text that was
-        asked lately.
-
-        Raises: as `stream`.
-        """
-        with _translated():
-            return self.queries.run(sql)
-
-
-class Queries:
-    """The last few SELECTs of one connection: asked again, DuckDB neither parses nor binds them beforehand,
-    which is half of what a small one costs."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        self._cursor = cursor
-        self._known: OrderedDict[str, tuple[duckdb.DuckDBPyRelation, dict[str, str]]] = OrderedDict()
-
-    def run(self, sql: str) -> tuple[pa.Table, dict[str, str]]:
-        """The rows, and the columns' types."""
-        if sql not in self._known:
-            found = self._cursor.sql(sql)
-            self._known[sql] = found, _types_of(found)
-            if len(self._known) > _KEPT_QUERIES:
-                self._known.popitem(last=False)
-        self._known.move_to_end(sql)
-        relation, types = self._known[sql]
-        return relation.to_arrow_table(), types
-
-
-def _types_of(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
-    return dict(zip(relation.columns, map(str, relation.types), strict=True))
-
-
-def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    while True:
-        with _translated():
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
-        yield batch
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except FATAL:
-        raise
-    except READ_ERRORS as error:
-        problem = str(error).partition("\n")[0]
-        raise SourceError("query", "the log", problem, "Correct the columns or the filter") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What some commits did to the table; None where they did nothing of the kind."""
-
-    position: Position
-    changed: RoundView | None = None
-    """Rows inserted or updated, and not deleted."""
-    removed: RoundView | None = None
-    """Rows deleted, and those that left the filter, unless their key is there again."""
-    left: RoundView | None = None
-    """Of those, the ones whose key the table has still, outside the filter."""
-    checkpointed: bool = False
-    """A checkpoint came before: compare with a snapshot, for a commit may have bypassed the log."""
-    unread: bool = False
-    """Commits of a log before may have gone unseen."""
-    touched: RowIds | None = None
-    """The row ids updated and deleted, ascending."""
-
-
 class Tail:
     """The tail of one table, for one thread."""
 
@@ -172,6 +74,7 @@ class Tail:
         passing: PassingLogs | None = None,
         *,
         filter: str | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         """`columns` are all the table's columns, in order.
 
@@ -183,12 +86,13 @@ class Tail:
             raise Lost(f"a column is named {hiding}, and hides DuckDB's row ids")
         self._table = table
         self._columns = columns
+        self._types = {column.name: column.type for column in columns}
         self._key = key
         self._filter = filter
         self._bases = bases
         self._pinner, self._session = bases.pinner, bases.session
         self._follower = LogFollower(bases.pinner, passing)
-        self._touched: TouchedRows | None = None
+        self._touched: MirroredRows | None = None
         self.cursor, self._generation = bases.session.connect()
         self._queries = Queries(self.cursor)
         stored = [column.name for column in columns if column.generated is None]
@@ -198,6 +102,14 @@ class Tail:
         except duckdb.Error as error:
             self.cursor.close()
             raise self.failed(error) from error
+        self._direct = DirectReader(
+            decoding or Decoding(enabled=False),
+            table,
+            columns,
+            self._twin,
+            self.cursor,
+            filtered=filter is not None,
+        )
 
     @property
     def position(self) -> Position:
@@ -300,14 +212,35 @@ class Tail:
             touched_rows.number_from(
                 touched_rows.base.next_row_id(self._follower.header, use_table, inserts[0])
             )
+        read = self._direct.read(own)
+        checked = read is not None and self._direct.is_to_be_checked(own)
+        if read is not None and self._direct.decoder is not None and not checked:
+            try:
+                changes = touched_rows.take_in(read, inserts, self._direct.decoder)
+            except NotDecodable:
+                self._direct.surprised()
+            else:
+                yield self._round(commits, changes)
+                return
         with self._twin.attached(own) as decoded:
+            if read is not None and checked:
+                self._direct.check(read, decoded, own)
             yield self._round(commits, touched_rows.apply(decoded, inserts))
 
     def _round(self, commits: Commits, changes: Changes) -> Round:
         small = sum(map(len, commits.frames)) <= _SMALL_BYTES
+
+        def view(name: str, rows: str | pa.RecordBatch | None) -> RoundView | DecodedRows | None:
+            if rows is None:
+                return None
+            if isinstance(rows, str):
+                return RoundView(commits.position, self.cursor, rows, self._queries, small)
+            return DecodedRows(name, commits.position, self.cursor, rows, self._types)
+
         changed, removed, left = (
-            RoundView(commits.position, self.cursor, rows, self._queries, small) if rows is not None else None
-            for rows in (changes.changed, changes.removed, changes.left)
+            view("changed", changes.changed),
+            view("removed", changes.removed),
+            view("left", changes.left),
         )
         return Round(
             commits.position, changed, removed, left, commits.checkpointed, commits.unread, changes.touched
@@ -355,10 +288,13 @@ class Tail:
         touched_rows = self._touched
         self.checkpoints.reached(base, None if touched_rows is None else touched_rows.logged())
         if touched_rows is None:
-            self._touched = TouchedRows(self.cursor, self._twin, self._columns, self._key, base, self._filter)
+            self._touched = MirroredRows(
+                self.cursor, self._twin, self._columns, self._key, base, self._filter
+            )
         else:
             touched_rows.base.close()
             touched_rows.begin(base)
+        self._direct.begin(base.headers)
         if base.iteration != position.iteration:
             raise Lost("a checkpoint followed a checkpoint", passing=True)
 

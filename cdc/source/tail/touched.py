@@ -20,39 +20,35 @@ import numpy as np
 import pyarrow as pa
 
 from cdc.change import Column, free_name
-from cdc.source.format import frames
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.quote import by_bytes, definition, identifier
 from cdc.source.tail.checkpoint_base import CheckpointBase
+from cdc.source.tail.inserted import InsertedRows
 from cdc.source.tail.leaves import RowIds, each_once, lying, present, together, value
 from cdc.source.tail.row_groups import Logged
 from cdc.source.tail.twin import Decoded, LeafPath, Twin
 
-_LITERALS = 2_000
+LITERALS = 2_000
 """Row ids that stand in a statement: DuckDB then reads only the row groups that hold them."""
-_MOST_KEPT_BYTES = 128 << 20
-"""Insert frames kept since the checkpoint. The oldest ones go first: only an update of their rows misses
-them, so that a table without updates is followed through a log of any size."""
 _LEAVES = 64
 """Of updates, in one statement: 1,000 take 0.1 s so, 0.7 s two by two, and a minute at once."""
 _LEAVES_OF_SEVERAL = 8
 """Where several UPDATEs wrote them, so that they are aggregated."""
 _JOINED = 16
 """Leaves that are joined by their row ids; more of them by their places, for which no order is sought."""
-_FRAME_BYTES = 100
-"""What a kept frame takes besides its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a round did, as relations of the table's columns; None where nothing of the kind.
+    """What a round did, as relations of the table's columns, or as the rows themselves; None where nothing of
+    the kind.
 
-    They last until the next round, and while the twin is attached.
+    Relations last until the next round, and while the twin is attached.
     """
 
-    changed: str | None
+    changed: str | pa.RecordBatch | None
     """The rows inserted or updated and not deleted, at their present state."""
-    removed: str | None
+    removed: str | pa.RecordBatch | None
     """The rows deleted, as they stood, and before that: rows whose key was changed and rows that left the
     filter; unless the key is among `changed` within the filter. Those that the round inserted are among
     them, for a snapshot may have shown them."""
@@ -85,6 +81,8 @@ class TouchedRows:
         self._stored = ", ".join(self._names)
         self._all = ", ".join(identifier(column.name) for column in columns)
         self._key = [by_bytes(column) for column in columns if column.name in key]
+        self._stored_names = [column.name for column in stored]
+        self._kinds = [column.type for column in stored]
         self._key_columns = {n for n, column in enumerate(stored) if column.name in key}
         if any(column.generated is not None and column.name in key for column in columns):
             self._key_columns.update(range(len(stored)))  # whichever of them it is made of
@@ -100,14 +98,11 @@ class TouchedRows:
     def begin(self, base: CheckpointBase) -> None:
         """Start anew on the file as a checkpoint left it."""
         self.base = base
-        self._next_row_id = -1
-        self._first_logged: int | None = None
-        self._starts: list[int] = []
-        self._inserts: list[bytes] = []
-        self._kept_bytes = 0
+        self._inserted = InsertedRows()
         self._fetched: RowIds = np.empty(0, dtype=np.int64)
+        """The row ids that DuckDB's touched_rows has, or had."""
         self._round = 0
-        self.inserted_rows = self.deleted_rows = 0
+        self.deleted_rows = 0
         self._connection.execute(
             f"CREATE OR REPLACE TEMP TABLE touched_rows"
             f" ({self._row_id} BIGINT, {self._in_round} BIGINT, {self._definition})"
@@ -116,21 +111,30 @@ class TouchedRows:
     @property
     def numbered(self) -> bool:
         """Whether it is known which row ids inserted rows get."""
-        return self._next_row_id >= 0
+        return self._inserted.next_row_id >= 0
+
+    @property
+    def inserted_rows(self) -> int:
+        return self._inserted.rows
 
     @property
     def next_row_id(self) -> int:
         """The row id of the next row inserted, or one before it."""
-        return self._next_row_id if self.numbered else self.base.stored_rows
+        return self._inserted.next_row_id if self.numbered else self.base.stored_rows
 
     def number_from(self, next_row_id: int) -> None:
         """Tell which row id the first inserted row gets."""
-        self._next_row_id = next_row_id
+        self._inserted.next_row_id = next_row_id
 
     def logged(self) -> Logged:
         """What the log did to the table since the checkpoint."""
-        stored = self._fetched[self._fetched < self._first(self._end())]
+        touched = self._touched()
+        stored = touched[touched < self._first(self._end())]
         return Logged(self.inserted_rows, self.deleted_rows, stored)
+
+    def _touched(self) -> RowIds:
+        """The row ids of all rows touched so far, ascending."""
+        return self._fetched
 
     def apply(self, decoded: Decoded, inserts: Sequence[bytes]) -> Changes:
         """Take in the round that the attached twin holds; `inserts` are its INSERT frames.
@@ -142,9 +146,9 @@ class TouchedRows:
             NotUnderstood: a row is not where its row id says, or its frame is kept no more.
             duckdb.Error, SourceError: it cannot be read.
         """
-        first_new = self._next_row_id if inserts else self._end()
+        first_new = self._end()
         if not decoded.updates and not decoded.deletes:
-            self._note(inserts)
+            self._inserted.note(inserts)
             return Changes(self._twin.inserts, None)
         run = self._connection.execute
         paths = sorted(decoded.updates)
@@ -166,7 +170,7 @@ class TouchedRows:
             run(f"{into} FROM touched_rows WHERE {among_gone}")
             [(deleted,)] = run(f"DELETE FROM touched_rows WHERE {among_gone}").fetchall()
             self.deleted_rows += deleted
-        self._note(inserts)
+        self._inserted.note(inserts)
         changed = self._changed(decoded, touched, first_new)
         if not decoded.deletes and not before:
             return Changes(f"({changed})", None, touched)
@@ -200,32 +204,11 @@ class TouchedRows:
 
     def _end(self) -> int:
         """A row id past every row inserted so far, or past all if none was."""
-        return self._next_row_id if self.numbered else 1 << 62
+        return self._inserted.next_row_id if self.numbered else 1 << 62
 
     def _first(self, otherwise: int) -> int:
         """The row id of the first row that the log inserted, if it inserted any."""
-        return otherwise if self._first_logged is None else self._first_logged
-
-    def _note(self, inserts: Sequence[bytes]) -> None:
-        for frame in inserts:
-            if self._first_logged is None:
-                self._first_logged = self._next_row_id
-            self._starts.append(self._next_row_id)
-            self._inserts.append(frame)
-            self._kept_bytes += len(frame) + _FRAME_BYTES
-            rows = frames.inserted_rows(frame)
-            self._next_row_id += rows
-            self.inserted_rows += rows
-        if self._kept_bytes > _MOST_KEPT_BYTES:
-            self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        """Drop frames down to half of the bound: lists are shortened seldom then."""
-        forgotten = 0
-        while self._kept_bytes > _MOST_KEPT_BYTES // 2:
-            self._kept_bytes -= len(self._inserts[forgotten]) + _FRAME_BYTES
-            forgotten += 1
-        del self._inserts[:forgotten], self._starts[:forgotten]
+        return otherwise if self._inserted.first is None else self._inserted.first
 
     def _row_ids(self, decoded: Decoded, paths: Sequence[LeafPath]) -> tuple[RowIds, RowIds]:
         """The row ids of all updates and deletions, and for each the number of its leaf; deletions are the
@@ -249,7 +232,7 @@ class TouchedRows:
         row_id = row_id or self._row_id
         if len(row_ids) and row_ids[-1] - row_ids[0] == len(row_ids) - 1:
             return f"{row_id} BETWEEN {row_ids[0]} AND {row_ids[-1]}"
-        if len(row_ids) <= _LITERALS:
+        if len(row_ids) <= LITERALS:
             return f"{row_id} IN ({', '.join(map(str, row_ids.tolist()))})"
         name = f"cdc_{table}"
         self._connection.register(f"{name}_ids", pa.table({"row_id": row_ids}))
@@ -290,7 +273,7 @@ class TouchedRows:
     def _take_at(self, table: str, places: RowIds, row_ids: RowIds) -> int:
         """Take in the rows that stand at `places` of an attached twin's `table`; `row_ids` are theirs."""
         wanted, parameters = "SELECT unnest($1::BIGINT[]) AS place, unnest($2::BIGINT[]) AS row_id", []
-        if len(places) <= _LITERALS:
+        if len(places) <= LITERALS:
             parameters = [places.tolist(), row_ids.tolist()]
         else:
             self._connection.register("cdc_wanted", pa.table({"place": places, "row_id": row_ids}))
@@ -319,18 +302,9 @@ class TouchedRows:
 
     def _fetch_logged(self, row_ids: RowIds) -> int:
         """Rows that the log inserted since the checkpoint, from their frames alone."""
-        if not self._starts or row_ids[0] < self._starts[0]:
-            raise NotUnderstood("an update of a row whose insert lies too far back in the log")
-        starts = np.asarray(self._starts)
-        numbers, of_number = np.unique(
-            np.searchsorted(starts, row_ids, side="right") - 1, return_inverse=True
-        )
-        inserts = [self._inserts[number] for number in numbers.tolist()]
-        counts = np.asarray([frames.inserted_rows(frame) for frame in inserts])
-        # A twin numbers the rows of these frames from 0 on: each frame's are off by another distance.
-        distances = starts[numbers] - (np.cumsum(counts) - counts)
+        inserts, places = self._inserted.lying_in(row_ids)
         with self._older.attached(inserts):
-            return self._take_at(self._older.inserts, row_ids - distances[of_number], row_ids)
+            return self._take_at(self._older.inserts, places, row_ids)
 
     def _update(self, paths: Sequence[LeafPath], row_ids: RowIds, leaves: RowIds) -> None:
         """Give the touched rows the last value and the last null flag that the round has for each leaf.

@@ -23,8 +23,10 @@ from cdc.observe.status import read_status
 from cdc.source.file.integrity import check_file
 from cdc.source.file.pin import Pinner
 from cdc.source.format import frames
+from cdc.source.format.decode import FrameDecoder
 from cdc.source.format.frames import NotUnderstood
 from cdc.source.format.headers import HEADER_SIZE, HEADERS_SIZE, checksum
+from cdc.source.format.layouts import NotDecodable
 from cdc.source.format.log import LogWalk, parse_log_header
 from cdc.supervisor.control import Answer, ControlServer, Request
 from cdc.target.meaning import SENSELESS, HttpStatus, ServerError
@@ -33,7 +35,7 @@ from cdc.target.transport.http import _answer
 from cdc.target.types import column_codec
 from cdc.target.version import ServerVersion
 
-TARGETS = ("log", "frames", "file", "control", "status", "config", "http", "native")
+TARGETS = ("log", "frames", "decoder", "file", "control", "status", "config", "http", "native")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def targets(directory: Path) -> Iterator[dict[str, Target]]:
     _write(path)
     log = path.with_name("seed.db.wal").read_bytes()
     file = path.read_bytes()
+    kinds = (frames.INSERT, frames.UPDATE, frames.DELETE)
+    changes = [frame for frame in frames.read_frames(log, _header_size(log)) if frames.kind(frame) in kinds]
     control = _Control(directory / "control")
     status, config = directory / "status.json", directory / "cdc.toml"
     good_status = json.dumps({"tables": {"t": {"state": "running"}}, "pid": 1, "written_at": 1.0}).encode()
@@ -62,6 +66,7 @@ def targets(directory: Path) -> Iterator[dict[str, Target]]:
     made = [
         Target("log", [log], _log, ()),
         Target("frames", [*frames.read_frames(log, _header_size(log))], _frame, (NotUnderstood,)),
+        Target("decoder", changes, _Decoder(), (NotDecodable,)),
         Target(
             "file", [file, file[: HEADERS_SIZE + 300_000]], _File(directory / "fuzzed.db", log), (CdcError,)
         ),
@@ -111,6 +116,18 @@ def _frame(data: bytes) -> None:
         with contextlib.suppress(NotUnderstood):
             read(sound)
     frames.used_table(data)
+
+
+class _Decoder:
+    """A frame whose checksum fits: the layout must be found wrong, or values come out."""
+
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder(["BIGINT", "VARCHAR"])
+
+    def __call__(self, data: bytes) -> None:
+        found = self._decoder.changes([frames.make_frame(data[frames.FRAME_HEADER.size :])])
+        for array in found.inserts:
+            array.validate(full=True)
 
 
 @dataclass
