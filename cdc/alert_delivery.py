@@ -18,11 +18,22 @@ from types import TracebackType
 from typing import Self
 
 from cdc.alert import Alert
+from cdc.environment import without_secrets
 
 logger = logging.getLogger(__name__)
 
 QUEUE_LENGTH = 100
 """Alerts that may wait for a slow receiver; past it the newest are dropped, and said so in the log."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A receiver that sends elsewhere has failed: the alert, and the key in the URL, are for it alone."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class AlertDelivery:
@@ -78,6 +89,7 @@ class AlertDelivery:
         try:
             done = subprocess.run(
                 self._command,
+                env=without_secrets(),
                 input=body,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -93,7 +105,7 @@ class AlertDelivery:
     def _to_webhook(self, url: str, body: bytes) -> None:
         request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout):
+            with _OPENER.open(request, timeout=self._timeout):
                 pass
         except (OSError, http.client.HTTPException) as error:
             logger.error("the alert webhook failed: %s", _without_url(error))

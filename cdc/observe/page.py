@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
 import threading
 from collections.abc import Callable
@@ -17,7 +19,15 @@ from cdc.observe.metrics import CONTENT_TYPE
 from cdc.observe.status import Status
 
 REQUEST_SECONDS = 10.0
-"""A client that sends or takes its bytes slower than this is dropped."""
+"""A client that has not sent its request and taken its answer within this is dropped."""
+MOST_CONNECTIONS = 32
+"""At once; who comes then is hung up on."""
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cache-Control", "no-store"),
+)
+"""Nothing here is to be shown, framed or kept by a browser."""
 
 Answer = tuple[HTTPStatus, str, bytes]
 
@@ -82,10 +92,50 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        end = threading.Timer(REQUEST_SECONDS, _hang_up, (request,))
+        end.daemon = True
+        end.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            end.cancel()
+            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error of ours."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _is_ours(host: str | None) -> bool:
+    """Whether a request's Host is this page: a name that another site gives this address is not.
+
+    Addresses are: a browser that was lured here names the site that it was lured by.
+    """
+    if host is None:
+        return True  # no browser
+    name = host.strip().lower()
+    name = name.partition("]")[0][1:] if name.startswith("[") else name.rpartition(":")[0] or name
+    if name == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _handler(subject: Subject) -> type[BaseHTTPRequestHandler]:
@@ -107,7 +157,9 @@ def _handler(subject: Subject) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             answer = answers.get(self.path.partition("?")[0])
-            if answer is None:
+            if not _is_ours(self.headers.get("Host")):
+                self._send(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"ask by address, or as localhost\n")
+            elif answer is None:
                 self._send(HTTPStatus.NOT_FOUND, "text/plain", f"{' '.join(answers)}\n".encode())
             else:
                 self._send(*answer())
@@ -119,6 +171,8 @@ def _handler(subject: Subject) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            for header in _HEADERS:
+                self.send_header(*header)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

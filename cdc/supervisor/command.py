@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from cdc.environment import without_secrets
+
 if sys.platform == "win32":
     from cdc.supervisor import windows as host
 else:
@@ -41,6 +43,11 @@ def expand(command: Sequence[str], config: Path | None) -> tuple[str, ...]:
     return tuple(expanded)
 
 
+def is_own_replicator(command: Sequence[str]) -> bool:
+    """Whether this command, expanded, is `cdc run` by this very Python, which may have the secrets."""
+    return tuple(command[:3]) == (sys.executable, "-m", "cdc") and "run" in command[3:]
+
+
 def run(
     command: Sequence[str],
     timeout_seconds: float,
@@ -54,7 +61,7 @@ def run(
             process = subprocess.Popen(
                 list(command),
                 cwd=directory,
-                env=os.environ | dict(environment or {}),
+                env=without_secrets() | dict(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import psutil
 
+from cdc.environment import without_secrets
 from cdc.errors import CdcError
+from cdc.supervisor.command import is_own_replicator
 
 if sys.platform == "win32":
     from cdc.supervisor import windows as host
@@ -176,7 +178,8 @@ def spawn(
     Raises:
         SpawnError: naming the command and why it could not be started.
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in NOT_FOR_CHILDREN}
+    given = os.environ if is_own_replicator(command) else without_secrets()
+    inherited = {name: value for name, value in given.items() if name not in NOT_FOR_CHILDREN}
     try:
         options = host.popen_options(user)
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)

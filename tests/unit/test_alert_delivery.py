@@ -103,3 +103,32 @@ def test_a_full_queue_drops_the_newest_and_says_so(caplog: pytest.LogCaptureFixt
         for _ in range(QUEUE_LENGTH + 1):
             delivery.deliver(ALERT)
     assert caplog.text.count("not delivered") == 1
+
+
+def test_the_command_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", "sesame")
+    out = tmp_path / "out"
+    source = "import os, sys; open(sys.argv[1], 'w').write(str('sesame' in os.environ.values()))"
+    with AlertDelivery([sys.executable, "-c", source, str(out)], timeout_seconds=60) as delivery:
+        delivery.deliver(ALERT)
+    assert out.read_text() == "False"
+
+
+def test_a_webhook_that_sends_elsewhere_is_not_followed(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Elsewhere(Handler):
+        def do_POST(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", receiver.url)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with AlertDelivery(webhook=f"http://127.0.0.1:{server.server_port}/") as delivery:
+            delivery.deliver(ALERT)
+        server.shutdown()
+        thread.join()
+    assert receiver.bodies == []
+    assert "HTTP 302" in caplog.text

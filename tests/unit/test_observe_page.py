@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -14,10 +16,12 @@ import pytest
 
 from cdc.config import MetricsConfig
 from cdc.errors import ConfigError
+from cdc.observe import page as page_module
 from cdc.observe.health import HealthReport
 from cdc.observe.metrics import Metrics
 from cdc.observe.page import Page
 from cdc.observe.status import Status
+from tests.support.waiting import wait_until
 
 
 class Subject:
@@ -139,3 +143,75 @@ def test_many_clients_are_served_at_once(page: Page) -> None:
     for thread in threads:
         thread.join()
     assert answers == [200] * 16
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:9464", 200),
+        ("[::1]:9464", 200),
+        ("attacker.example", 421),
+        ("127.0.0.1.attacker.example:9464", 421),
+        ("", 421),
+    ],
+)
+def test_only_who_asks_by_address_or_as_localhost_is_answered(page: Page, host: str, status: int) -> None:
+    where = urlsplit(page.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    connection.putrequest("GET", "/healthz", skip_host=True)
+    connection.putheader("Host", host)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_a_browser_is_told_to_take_it_for_what_it_says_it_is_and_to_frame_it_nowhere(page: Page) -> None:
+    where = urlsplit(page.url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+    connection.request("GET", "/status")
+    headers = connection.getresponse().headers
+    connection.close()
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_hung_up_on(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "REQUEST_SECONDS", 0.5)
+    with Page(MetricsConfig(port=0), subject) as page:
+        where = urlsplit(page.url)
+        with socket.create_connection((where.hostname or "", where.port or 0), 10) as slow:
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                while time.monotonic() - began < 30:
+                    slow.sendall(b"G")
+                    time.sleep(0.1)
+            assert time.monotonic() - began < 20
+
+
+def test_more_connections_than_there_is_room_for_are_hung_up_on_until_others_end(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "MOST_CONNECTIONS", 2)
+    with Page(MetricsConfig(port=0), subject) as page, contextlib.ExitStack() as stack:
+        where = urlsplit(page.url)
+        address = (where.hostname or "", where.port or 0)
+        for _ in range(2):
+            held = stack.enter_context(socket.create_connection(address, 10))
+            held.sendall(b"GET /healthz HTTP/1.1\r\n")
+        time.sleep(0.3)  # they are accepted in order, before the third
+        with socket.create_connection(address, 10) as third:
+            third.settimeout(10)
+            with contextlib.suppress(ConnectionError):
+                assert third.recv(1) == b""
+        held.close()
+        wait_until(lambda: get_or_none(page) == 200, "there is room again")
+
+
+def get_or_none(page: Page) -> int | None:
+    try:
+        return get(page, "/healthz")[0]
+    except (OSError, http.client.HTTPException):
+        return None

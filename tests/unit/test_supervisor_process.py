@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from cdc.supervisor import process
-from cdc.supervisor.command import expand, run
+from cdc.supervisor.command import expand, is_own_replicator, run
 from cdc.supervisor.process import Ended, Identity, SpawnError, Tree, find_marked, kill_marked, spawn
 from tests.support.supervision import alive
 from tests.support.waiting import wait_until
@@ -137,3 +137,34 @@ def test_no_process_started_by_these_tests_inherits_a_descriptor(tmp_path: Path)
         wait_until(tree.poll, "it ended")
         assert str(lock.fileno()) not in done.stdout
         assert (tmp_path / "log").read_text() == done.stdout
+
+
+SECRETS = ("CLICKHOUSE_PASSWORD", "REDIS_PASSWORD", "DUCKDB_ENCRYPTION_KEY")
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "sesame")
+
+
+SHOW = [sys.executable, "-c", "import os; print(sorted(n for n, v in os.environ.items() if v == 'sesame'))"]
+
+
+def test_a_program_gets_no_secret_that_it_is_not_given(tmp_path: Path, secrets: None) -> None:
+    given = {"DUCKDB_ENCRYPTION_KEY": "sesame"}
+    for environment, found in ((None, []), (given, ["DUCKDB_ENCRYPTION_KEY"])):
+        log = tmp_path / f"log-{len(found)}"
+        tree = spawn(SHOW, mark="writer:1", log=log, environment=environment)
+        wait_until(tree.poll, "it ended")
+        assert log.read_text() == f"{found}\n"
+
+
+def test_a_check_and_a_command_get_no_secret(secrets: None) -> None:
+    assert run(SHOW, 60.0).output == "[]"
+
+
+def test_the_products_own_replicator_keeps_them() -> None:
+    assert is_own_replicator([sys.executable, "-m", "cdc", "--config", "c.toml", "run"])
+    assert not is_own_replicator([sys.executable, "-m", "cdc", "check-file", "x"])
+    assert not is_own_replicator(["/elsewhere/python", "-m", "cdc", "run"])
