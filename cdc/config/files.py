@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cdc.errors import ConfigError
+from cdc.private import Unsafe, refuse_writable
 
 
 def read_toml(path: Path, *, secret: bool = False) -> dict[str, Any]:
@@ -23,13 +24,20 @@ def read_toml(path: Path, *, secret: bool = False) -> dict[str, Any]:
     what = "read the secrets" if secret else "read the configuration"
     try:
         with path.open("rb") as file:
+            if secret:
+                _refuse_linked(path)
             if secret and os.name == "posix":
                 _refuse_loose(path, os.fstat(file.fileno()).st_mode)
+            else:
+                refuse_writable(path)
             content = file.read()
     except FileNotFoundError:
         raise ConfigError(
             what, path, "there is no such file", "Name it with --config or CDC_CONFIG"
         ) from None
+    except Unsafe as error:
+        problem, _, remedy = str(error.strerror).partition("; ")
+        raise ConfigError(what, path, problem, remedy[:1].upper() + remedy[1:]) from None
     except OSError as error:
         raise ConfigError(
             what, path, error.strerror or type(error).__name__, "Make the file readable for this user"
@@ -49,10 +57,28 @@ def read_toml(path: Path, *, secret: bool = False) -> dict[str, Any]:
         ) from None
 
 
-def _refuse_loose(path: Path, mode: int) -> None:
+def refuse_open_key(path: Path | None) -> None:
+    """Refuse a private key that others than its owner may read or write (POSIX).
+
+    Raises:
+        ConfigError: it is such a one.
+    """
+    if path is not None and os.name == "posix" and path.exists():
+        _refuse_loose(path, path.stat().st_mode, "use the key")
+
+
+def _refuse_linked(path: Path) -> None:
+    """A link within its directory is how mounted secrets are exchanged; elsewhere, others may exchange it."""
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        raise ConfigError(
+            "read the secrets", path, f"it is a link to {path.resolve()}", "Put the file itself there"
+        )
+
+
+def _refuse_loose(path: Path, mode: int, what: str = "read the secrets") -> None:
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(
-            "read the secrets",
+            what,
             path,
             f"its permissions ({stat.S_IMODE(mode):04o}) let other users read or change it",
             f"Run: chmod 600 {path}",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cdc.config.endpoint import parse_endpoint
-from cdc.config.files import read_toml
+from cdc.config.files import read_toml, refuse_open_key
 from cdc.config.problems import describe
 from cdc.config.settings import Settings
 from cdc.config.writer import WriterSettings
@@ -72,6 +72,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     settings = _validate(Settings, data, path, origins)
     settings._path = path
     settings._origins = origins
+    for key_file in (settings.target.key_file, settings.redis.key_file):
+        refuse_open_key(key_file)
     return settings
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
@@ -21,6 +24,7 @@ import structlog
 from cdc.clock import Clock, SystemClock
 from cdc.config import LoggingConfig
 from cdc.errors import ConfigError
+from cdc.private import open_private, private_directory
 
 TRACE = 5
 _LEVELS = {"TRACE": TRACE, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40}
@@ -216,11 +220,19 @@ def _console() -> Sequence[Any]:
     return (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
 
 
+class _PrivateFileHandler(RotatingFileHandler):
+    """Its file is for this user alone, as are those it is turned over to."""
+
+    def _open(self) -> TextIOWrapper:
+        file = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND)
+        return open(file, self.mode, encoding=self.encoding, errors=self.errors)  # type: ignore[return-value]
+
+
 def _file(config: LoggingConfig, redact: Redactor) -> logging.Handler:
     assert config.log_path is not None
     try:
-        config.log_path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
+        private_directory(config.log_path.parent)
+        handler = _PrivateFileHandler(
             config.log_path,
             maxBytes=config.log_max_mb << 20,
             backupCount=config.log_keep,

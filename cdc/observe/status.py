@@ -64,6 +64,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cdc.errors import StateError
+from cdc.private import open_private
 
 FORMAT: Literal[1] = 1
 PASSED = "passed"
@@ -165,7 +166,8 @@ def write_status(path: Path, status: Status) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        flags = os.O_WRONLY | os.O_EXCL
+        with open(open_private(temporary, flags), "wb") as file:
             file.write(status.model_dump_json(indent=2).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -12,6 +12,7 @@ from typing import Self
 from cdc.clock import Clock
 from cdc.errors import StateError
 from cdc.observe.status import Status, write_status
+from cdc.private import private_directory
 
 WRITE_SECONDS = 1.0
 """The status file is written at most this often for progress; a change of state is written at once."""
@@ -53,7 +54,7 @@ class StatusFile:
 
     def __enter__(self) -> Self:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            private_directory(self._path.parent)
         except OSError as error:
             raise StateError(
                 "create the state directory",

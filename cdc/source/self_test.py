@@ -24,6 +24,7 @@ import duckdb
 from cdc.change import Batch, BatchLimits, Mark, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
+from cdc.private import private_directory
 from cdc.source.database import CountedReader, DuckDbSource, open_source
 from cdc.source.events import NoEvents
 from cdc.source.file.confined import confined
@@ -293,7 +294,7 @@ def _require(holds: bool, otherwise: str) -> None:
 @contextlib.contextmanager
 def _directory(parent: Path) -> Iterator[Path]:
     """A directory for this test, and none that was left behind."""
-    parent.mkdir(parents=True, exist_ok=True)
+    private_directory(parent)
     for left in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _LEFT_SECONDS:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from cdc.closing import Closing
 from cdc.errors import Meaning, StateError
+from cdc.private import open_private, private_directory
 from cdc.state import schema
 
 
@@ -176,9 +177,8 @@ class Database(Closing):
 
 def _create(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))  # failed rows hold data
+        private_directory(path.parent)
+        os.close(open_private(path, os.O_RDWR))  # failed rows hold data
     except OSError as error:
         raise StateError(
             "create the state store",

@@ -22,6 +22,7 @@ import psutil
 
 from cdc.clock import Clock, SystemClock
 from cdc.errors import LeaseHeld, StateError
+from cdc.private import open_private, private_directory
 
 STANDBY_SECONDS = 1.0
 """How often a standby tries: a lock call a second costs nothing, and it takes over well within ten."""
@@ -114,7 +115,8 @@ class Lease:
         if self.held:  # the lock counts its acquisitions; one release is to end it
             return True
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_directory(self._path.parent)
+            os.close(open_private(self._path, os.O_RDWR))
             self._lock.acquire()
         except filelock.Timeout:
             return False

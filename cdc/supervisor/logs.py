@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import IO
+
+from cdc.private import open_private
 
 MIB = 1 << 20
 
@@ -38,7 +41,7 @@ class RotatedLog:
             return False
         fresh = self.numbered(0)
         try:
-            with self.path.open("r+b") as source, fresh.open("wb") as copy:
+            with self.path.open("r+b") as source, _made(fresh) as copy:
                 shutil.copyfileobj(source, copy, MIB)
                 while rest := source.read():
                     copy.write(rest)
@@ -55,3 +58,7 @@ class RotatedLog:
     def numbered(self, number: int) -> Path:
         """The path of an older log; 0 is the copy being made."""
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _made(path: Path) -> IO[bytes]:
+    return open(open_private(path, os.O_WRONLY | os.O_TRUNC), "wb")

@@ -19,6 +19,7 @@ import psutil
 
 from cdc.environment import without_secrets
 from cdc.errors import CdcError
+from cdc.private import open_private
 from cdc.supervisor.command import is_own_replicator
 
 if sys.platform == "win32":
@@ -182,7 +183,7 @@ def spawn(
     inherited = {name: value for name, value in given.items() if name not in NOT_FOR_CHILDREN}
     try:
         options = host.popen_options(user)
-        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        descriptor = open_private(log, os.O_WRONLY | os.O_APPEND)
         try:
             child = subprocess.Popen(
                 list(command),

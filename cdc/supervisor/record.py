@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from cdc.errors import StateError
+from cdc.private import open_private
 from cdc.supervisor.states import State
 
 VERSION = 1
@@ -95,7 +96,7 @@ class Record:
 def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
     """Write `content` so that a reader sees the old file or the new one, never a part."""
     fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = open_private(fresh, os.O_WRONLY | os.O_TRUNC)
     with open(descriptor, "wb") as file:
         file.write(content)
         if sync:

@@ -20,6 +20,7 @@ from cdc.alert_delivery import AlertDelivery
 from cdc.clock import Clock, SystemClock
 from cdc.config.programs import ProgramConfig, SupervisorConfig
 from cdc.errors import CdcError, ExitCode, StateError
+from cdc.private import private_directory
 from cdc.supervisor import conditions
 from cdc.supervisor.control import Answer, ControlServer, Request
 from cdc.supervisor.metrics import SupervisorMetrics
@@ -110,7 +111,12 @@ class Supervisor:
             SupervisorHeld: another supervisor has this directory.
             StateError: the record cannot be read or stored.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            private_directory(self._directory)
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+            remedy = "Name another as [supervisor] directory, or mend this one"
+            raise StateError("supervise in", self._directory, problem, remedy) from None
         lock = FileLock(self._directory / "supervisor.lock", timeout=0)
         try:
             lock.acquire()

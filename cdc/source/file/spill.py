@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from cdc.private import private_directory
+
 
 def new_spill(parent: Path) -> Path | None:
     """A new directory within `parent`, both made for this user alone; those of ended processes are removed.
@@ -16,7 +18,7 @@ def new_spill(parent: Path) -> Path | None:
     None if this user may not write there: then what is read must fit into memory.
     """
     try:
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(parent)
         _remove_left(parent)
         made = parent / f"{os.getpid()}-{secrets.token_hex(8)}"
         made.mkdir(mode=0o700)
