@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from cdc.visible import visible
+
 
 class Meaning(Enum):
     """What an error asks of the code that drives the work. Anything not recognised is STOP."""
@@ -64,9 +66,11 @@ class CdcError(Exception):
         *,
         meaning: Meaning | None = None,
     ) -> None:
-        super().__init__(operation, str(subject), problem, remedy)
+        shown = visible(str(subject))
+        problem, remedy = visible(problem), visible(remedy)
+        super().__init__(operation, shown, problem, remedy)
         self.operation = operation
-        self.subject = str(subject)
+        self.subject = shown
         self.problem = problem
         self.remedy = remedy
         if meaning is not None:

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from cdc.cli.saying import complain, say
 from cdc.config import DEFAULT_PATH
 from cdc.errors import CdcError, ExitCode
 from cdc.product import __version__
@@ -69,13 +70,13 @@ def main() -> None:
 def _end(error: Exception, line: str, code: int) -> None:
     if os.environ.get("CDC_DEBUG"):
         raise error
-    print(f"cdc: {line}", file=sys.stderr)
+    complain(line)
     sys.exit(code)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cdc {__version__}")
+        say(f"cdc {__version__}")
         raise typer.Exit
 
 

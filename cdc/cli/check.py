@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cdc.cli.saying import say
 from cdc.errors import ExitCode
 
 
@@ -33,12 +34,12 @@ def check_file(
             "problems": checked.problems,
             "unchecked": checked.unchecked,
         }
-        typer.echo(json.dumps(document))
+        say(json.dumps(document))
     else:
         verdict = "sound" if checked.sound else "DAMAGED"
-        typer.echo(f"{path}: {verdict}; {checked.blocks} blocks and {checked.frames} log frames checked")
+        say(f"{path}: {verdict}; {checked.blocks} blocks and {checked.frames} log frames checked")
         for problem in checked.problems:
-            typer.echo(f"  {problem}")
+            say(f"  {problem}")
         for reason in checked.unchecked:
-            typer.echo(f"  not checked: {reason}")
+            say(f"  not checked: {reason}")
     raise typer.Exit(ExitCode.OK.value if checked.sound else ExitCode.DIFFERENT.value)

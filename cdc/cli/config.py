@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cdc.cli import context
+from cdc.cli.saying import say
 from cdc.config import Settings, shown
 from cdc.errors import ConfigError
 
@@ -24,11 +25,11 @@ def check(ctx: typer.Context) -> None:
     settings = context.settings(ctx)
     _tls_files_exist(settings)
     listed = ", ".join(table.name for table in settings.tables)
-    typer.echo(f"{settings.path}: ok")
-    typer.echo(f"  source  {settings.database.path}")
-    typer.echo(f"  target  {', '.join(map(str, settings.endpoints))}")
-    typer.echo(f"  tables  {listed or 'every table with a key and a watermark'}")
-    typer.echo(f"  state   {settings.state.directory}")
+    say(f"{settings.path}: ok")
+    say(f"  source  {settings.database.path}")
+    say(f"  target  {', '.join(map(str, settings.endpoints))}")
+    say(f"  tables  {listed or 'every table with a key and a watermark'}")
+    say(f"  state   {settings.state.directory}")
 
 
 def show(
@@ -39,14 +40,14 @@ def show(
     items = list(shown(context.settings(ctx)))
     if as_json:
         document = {item.key: {"value": item.value, "origin": item.origin} for item in items}
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
         return
     lines = [
         (f"{item.key} = {_text(item.value)}", item.origin.removesuffix(f":{item.key}")) for item in items
     ]
     width = min(60, max(len(line) for line, _ in lines))
     for line, origin in lines:
-        typer.echo(f"{line.ljust(width)}  # {origin}")
+        say(f"{line.ljust(width)}  # {origin}")
 
 
 def _text(value: object) -> str:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from cdc.visible import visible, visible_line
+
+
+class _Console(Console):
+    """Whatever is drawn, others' text in it steers no terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
 
 def console() -> Console:
-    """Standard output; not wrapped, coloured or styled unless it is a terminal."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Standard output; not wrapped, coloured or styled unless it is a terminal. Text is no markup."""
+    return _Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
 
 
 def table(
@@ -26,11 +37,12 @@ def table(
     for heading in headings:
         drawn.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(cell.replace("[", r"\[") for cell in row))
+        drawn.add_row(*(Text(visible_line(cell)) for cell in row))
     return drawn
 
 
 def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> RenderableType:
+    rows = [[visible_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [
         "  ".join(

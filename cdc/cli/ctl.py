@@ -11,6 +11,7 @@ import typer
 
 from cdc.cli import context
 from cdc.cli.console import console, table
+from cdc.cli.saying import say
 from cdc.errors import ExitCode
 
 POLL_SECONDS = 0.2
@@ -42,7 +43,7 @@ def status(
         answer["programs"] = {name: answer["programs"][name]}
         answer["alerts"] = [alert for alert in answer["alerts"] if alert["subject"] == name]
     if as_json:
-        typer.echo(json.dumps(answer, indent=2))
+        say(json.dumps(answer, indent=2))
     else:
         _show(answer)
     fatal = any(program["state"] == "fatal" for program in answer["programs"].values())
@@ -88,9 +89,9 @@ def _change(
         time.sleep(POLL_SECONDS)
         program = _one(directory, name)
     if as_json:
-        typer.echo(json.dumps({"name": name, **program}, indent=2))
+        say(json.dumps({"name": name, **program}, indent=2))
     else:
-        typer.echo(f"{name}: {program['state']}{_because(program)}")
+        say(f"{name}: {program['state']}{_because(program)}")
     raise typer.Exit(ExitCode.OK.value if reached else ExitCode.FAILED.value)
 
 

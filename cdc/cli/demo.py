@@ -213,7 +213,7 @@ class _Demo:
         return [sys.executable, "-m", "cdc", "--config", self._config]
 
     def _say(self, text: str) -> None:
-        self._screen.print(f"\n[bold]{text}[/bold]")
+        self._screen.print(f"\n{text}", style="bold")
 
 
 def _trades(status: Status | None) -> int:

@@ -11,6 +11,7 @@ import typer
 from cdc.change import TableId
 from cdc.cli import context
 from cdc.cli.console import console, table
+from cdc.cli.saying import say
 from cdc.cli.watermark import Yes, confirm, table_id
 from cdc.errors import ExitCode
 from cdc.state import FailedRecord, Mode, Store, open_store
@@ -45,7 +46,7 @@ def list_failed(
         records = store.failed(name, limit=limit)
         total = store.failed_count(name)
     if as_json:
-        typer.echo(json.dumps([_document(record) for record in records], indent=2))
+        say(json.dumps([_document(record) for record in records], indent=2))
         return
     headings = ("id", "table", "key", "watermark", "attempts", "last", "reason")
     rows = [
@@ -76,13 +77,13 @@ def show(
     values = _values(record.row.payload)
     if as_json:
         columns = [{"name": name, "type": type_, "value": value} for name, type_, value in values]
-        typer.echo(json.dumps(_document(record) | {"columns": columns}, indent=2))
+        say(json.dumps(_document(record) | {"columns": columns}, indent=2))
         return
-    typer.echo(f"failed row {record.id} of {record.table} (source {record.source})")
-    typer.echo(f"reason    {_short(' '.join(record.row.reason.split()), VALUE_WIDTH)}")
-    typer.echo(f"attempts  {record.attempts}, first {_time(record.first_at)}, last {_time(record.last_at)}")
-    typer.echo(f"due       {_time(record.due_at)}")
-    typer.echo(f"version   {record.row.version}{' (deleted)' if record.row.deleted else ''}")
+    say(f"failed row {record.id} of {record.table} (source {record.source})")
+    say(f"reason    {_short(' '.join(record.row.reason.split()), VALUE_WIDTH)}")
+    say(f"attempts  {record.attempts}, first {_time(record.first_at)}, last {_time(record.last_at)}")
+    say(f"due       {_time(record.due_at)}")
+    say(f"version   {record.row.version}{' (deleted)' if record.row.deleted else ''}")
     shown = [
         (name, type_, "NULL" if value is None else _short(value, VALUE_WIDTH))
         for name, type_, value in values
@@ -100,7 +101,7 @@ def retry(
         raise typer.BadParameter("name the rows to retry, or say --all")
     with _store(ctx, "write") as store:
         count = store.retry(None if everything else ids)
-    typer.echo(f"{count} {_rows(count)} due now")
+    say(f"{count} {_rows(count)} due now")
     _all_found(count, ids)
 
 
@@ -110,7 +111,7 @@ def discard(ctx: typer.Context, ids: Ids, yes: Yes = False) -> None:
         if not yes:
             confirm(f"Forget {len(ids)} failed {_rows(len(ids))} for good?")
         count = store.discard(ids)
-    typer.echo(f"{count} {_rows(count)} discarded")
+    say(f"{count} {_rows(count)} discarded")
     _all_found(count, ids)
 
 
@@ -153,7 +154,7 @@ def _store(ctx: typer.Context, mode: Mode) -> Store:
 
 def _all_found(count: int, ids: list[int] | None) -> None:
     if ids is not None and count < len(set(ids)):
-        typer.echo("some of these rows are not there; see 'cdc failed list'", err=True)
+        say("some of these rows are not there; see 'cdc failed list'", err=True)
         raise typer.Exit(ExitCode.FAILED.value)
 
 

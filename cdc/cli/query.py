@@ -13,6 +13,7 @@ import typer
 
 from cdc.cli import context
 from cdc.cli.form import Format, form_of
+from cdc.cli.saying import complain
 from cdc.config import Settings
 from cdc.errors import CdcError, SnapshotSuperseded, SourceError
 
@@ -96,11 +97,11 @@ def _ask(
     except SourceError as error:
         if not fallback:
             raise
-        print(f"cdc: {error}", file=sys.stderr)
+        complain(str(error))
         _ask_target(settings, statement, answer, limit)
     else:
         if fallback:
-            print(f"cdc: {settings.database.path} answered", file=sys.stderr)
+            complain(f"{settings.database.path} answered")
 
 
 class _Refused(Exception):
@@ -173,7 +174,7 @@ def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None)
         with target.query(on_current_rows(sql, target.database, views)) as reader:
             answer.collect(reader, limit)
         where = ", ".join(map(str, settings.endpoints))
-        print(f"cdc: ClickHouse answered ({where}): what has been replicated so far", file=sys.stderr)
+        complain(f"ClickHouse answered ({where}): what has been replicated so far")
 
 
 def _list_tables(settings: Settings, answer: Answer) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from cdc.change import Mark, TablePlan
 from cdc.cli import context
+from cdc.cli.saying import say
 from cdc.cli.watermark import Yes, confirm
 
 if TYPE_CHECKING:
@@ -33,17 +34,17 @@ def rebuild(ctx: typer.Context, yes: Yes = False) -> None:
         mark = marks[plan.table]
         nothing = "rows may wait for their group" if plan.completion is not None else "nothing in the target"
         there = f"{nothing}: no mark, every row is sent" if mark is None else mark.watermark
-        typer.echo(f"{plan.table}: {there}")
+        say(f"{plan.table}: {there}")
     if not yes:
         confirm("Set these marks, in place of those stored?")
     rebuilt = rebuild_store(
         settings.state.directory, identity, marks, failed_table=settings.error_handling.failed_sync_table
     )
     for path in rebuilt.aside:
-        typer.echo(f"kept aside: {path}")
+        say(f"kept aside: {path}")
     if rebuilt.failed_rows:
-        typer.echo(f"{rebuilt.failed_rows:,} failed rows were taken over from the damaged store")
-    typer.echo("done; rows that committed later than the overlap reaches back are found by 'cdc verify'")
+        say(f"{rebuilt.failed_rows:,} failed rows were taken over from the damaged store")
+    say("done; rows that committed later than the overlap reaches back are found by 'cdc verify'")
 
 
 def _reached(target: ClickHouseTarget, plan: TablePlan, wall_seconds: float) -> Mark | None:

@@ -11,6 +11,7 @@ import typer
 
 from cdc.change import TableId, TablePlan
 from cdc.cli import context
+from cdc.cli.saying import say
 from cdc.cli.tables import Tables, chosen_plans
 from cdc.cli.watermark import Yes, confirm
 from cdc.errors import ExitCode
@@ -46,16 +47,14 @@ def diff(ctx: typer.Context, names: Tables = None, as_json: AsJson = False) -> N
         tables = [
             {"table": str(name), "differences": [*map(_document, each)]} for name, each in found.items()
         ]
-        typer.echo(
-            json.dumps({"database": database, "equal": not any(found.values()), "tables": tables}, indent=2)
-        )
+        say(json.dumps({"database": database, "equal": not any(found.values()), "tables": tables}, indent=2))
     else:
         for name, differences in found.items():
-            typer.echo(f"{name}: " + ("as needed" if not differences else ""))
+            say(f"{name}: " + ("as needed" if not differences else ""))
             for difference in differences:
                 _print_difference(difference)
         if any(difference.statements for each in found.values() for difference in each):
-            typer.echo("\nTo run these statements: cdc schema apply")
+            say("\nTo run these statements: cdc schema apply")
     raise typer.Exit(ExitCode.DIFFERENT.value if any(found.values()) else ExitCode.OK.value)
 
 
@@ -81,9 +80,7 @@ def apply(
         return
     for name, statements in done.items():
         count = len(statements)
-        typer.echo(
-            f"{name}: " + (f"{count} statement{'s' * (count != 1)} run" if count else "as needed already")
-        )
+        say(f"{name}: " + (f"{count} statement{'s' * (count != 1)} run" if count else "as needed already"))
 
 
 def grants(
@@ -123,18 +120,18 @@ def _print_statements(statements: dict[TableId, tuple[str, ...]], as_json: bool)
     """As SQL that a client can run, each statement once: tables share their database."""
     if as_json:
         tables = [{"table": str(name), "statements": list(each)} for name, each in statements.items()]
-        typer.echo(json.dumps({"tables": tables}, indent=2))
+        say(json.dumps({"tables": tables}, indent=2))
         return
     for statement in dict.fromkeys(statement for each in statements.values() for statement in each):
-        typer.echo(f"{statement};")
+        say(f"{statement};")
 
 
 def _print_difference(difference: Difference) -> None:
-    typer.echo(f"  {difference}" + ("" if difference.blocks else " (rows are delivered all the same)"))
+    say(f"  {difference}" + ("" if difference.blocks else " (rows are delivered all the same)"))
     if difference.reason:
-        typer.echo(f"    not mended: {difference.reason}")
+        say(f"    not mended: {difference.reason}")
     for statement in difference.statements:
-        typer.echo("    " + f"{statement};".replace("\n", "\n    "))
+        say("    " + f"{statement};".replace("\n", "\n    "))
 
 
 def _document(difference: Difference) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdc.cli import context
+from cdc.cli.saying import say
 from cdc.errors import CdcError, ConfigError
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ def print_service(
 
     match kind:
         case ServiceKind.systemd:
-            typer.echo(render_unit(_unit(ctx, name, user, up, template, writable or [])), nl=False)
+            say(render_unit(_unit(ctx, name, user, up, template, writable or [])), nl=False)
         case ServiceKind.task:
-            typer.echo(render_task(_task(ctx, user, up)).decode("utf-16"))
+            say(render_task(_task(ctx, user, up)).decode("utf-16"))
         case ServiceKind.windows:
-            typer.echo(f"{sys.executable} -m cdc --config {_config(ctx)} service install --kind windows")
+            say(f"{sys.executable} -m cdc --config {_config(ctx)} service install --kind windows")
 
 
 def install(
@@ -82,7 +83,7 @@ def install(
     match kind:
         case ServiceKind.systemd:
             path = systemd.install(_unit(ctx, name, user, up, template, writable or []))
-            typer.echo(f"{path}: installed")
+            say(f"{path}: installed")
         case ServiceKind.task:
             _task_to_scheduler(name, render_task(_task(ctx, user, up)))
         case ServiceKind.windows:
@@ -92,7 +93,7 @@ def install(
 
             password = typer.prompt("Password", hide_input=True) if user else None
             windows.install(name, _config(ctx), "up" if up else "supervise", user, password)
-            typer.echo(f"{name}: installed; start it with 'sc start {name}'")
+            say(f"{name}: installed; start it with 'sc start {name}'")
 
 
 def uninstall(kind: KindOption = DEFAULT_KIND, name: NameOption = "cdc") -> None:
@@ -102,7 +103,7 @@ def uninstall(kind: KindOption = DEFAULT_KIND, name: NameOption = "cdc") -> None
     match kind:
         case ServiceKind.systemd:
             for path in systemd.uninstall(name):
-                typer.echo(f"{path}: removed")
+                say(f"{path}: removed")
         case ServiceKind.task:
             _schtasks("/Delete", "/TN", name, "/F")
         case ServiceKind.windows:
@@ -166,7 +167,7 @@ def _schtasks(*arguments: str) -> None:
     import subprocess
 
     done = subprocess.run(["schtasks", *arguments], capture_output=True, text=True, timeout=60, check=False)
-    typer.echo(done.stdout.strip())
+    say(done.stdout.strip())
     if done.returncode != 0:
         raise CdcError("run", "schtasks", done.stderr.strip(), "Run this as an administrator")
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from cdc.cli import context
 from cdc.cli.console import console, table
+from cdc.cli.saying import say
 from cdc.config import Settings
 from cdc.errors import ExitCode, StateError
 from cdc.observe.health import ready
@@ -85,7 +86,7 @@ def status(
         _watch(settings, as_json=as_json)
     report = look(settings)
     if as_json:
-        typer.echo(report.to_json())
+        say(report.to_json())
     else:
         console().print(_drawn(report))
     raise typer.Exit(ExitCode.OK.value if report.well else ExitCode.FAILED.value)
@@ -157,7 +158,7 @@ def _watch(settings: Settings, *, as_json: bool) -> NoReturn:
     while True:
         report = look(settings)
         if as_json:
-            typer.echo(report.to_json(indent=None))
+            say(report.to_json(indent=None))
         else:
             screen.print(_drawn(report))
         time.sleep(WATCH_SECONDS)

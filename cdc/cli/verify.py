@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from cdc.change import TablePlan
 from cdc.cli import context
 from cdc.cli.console import console
+from cdc.cli.saying import complain, say
 from cdc.cli.tables import Tables, chosen_plans
 from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, LeaseHeld, StateError
@@ -69,11 +69,11 @@ def verify(
             except CdcError as error:
                 document, equal = {"table": str(plan.table), "error": str(error)}, True
                 worst = worst or error
-                print(f"cdc: {error}", file=sys.stderr)
+                complain(str(error))
             documents.append(document)
             different = different or not equal
     if as_json:
-        typer.echo(json.dumps({"equal": not different and worst is None, "tables": documents}, indent=2))
+        say(json.dumps({"equal": not different and worst is None, "tables": documents}, indent=2))
     if worst is not None:
         raise typer.Exit(worst.exit_code.value)
     raise typer.Exit(ExitCode.DIFFERENT.value if different else ExitCode.OK.value)
@@ -188,7 +188,7 @@ class VerifyRun:
             with open_store(self._settings.state.directory, mode="read") as store:
                 records = store.failed(plan.table, limit=max(1, store.failed_count(plan.table)))
         except StateError as error:
-            print(f"cdc: failed rows are not considered: {error}", file=sys.stderr)
+            complain(f"failed rows are not considered: {error}")
             return ()
         return [record for record in records if record.source == self.source.identity]
 
@@ -217,7 +217,7 @@ class VerifyRun:
                 for each in breaks:
                     store.breaks(self.source.identity).mended(each)
         except StateError as error:
-            print(f"cdc: the alert tail_broken stands: {error}", file=sys.stderr)
+            complain(f"the alert tail_broken stands: {error}")
 
     def _forget_failed(self, failed: Sequence[FailedRecord]) -> None:
         """Source and target are equal, also where rows had been set aside before they were compared."""
@@ -229,7 +229,7 @@ class VerifyRun:
             with open_store(self._settings.state.directory, mode="write") as store:
                 store.discard([record.id for record in failed])
         except StateError as error:
-            print(f"cdc: the failed rows stay listed: {error}", file=sys.stderr)
+            complain(f"the failed rows stay listed: {error}")
 
     def _check_definition(self, plan: TablePlan) -> None:
         from cdc.errors import TargetError

@@ -13,6 +13,7 @@ import typer
 from cdc.change import TableId
 from cdc.cli import context
 from cdc.cli.console import console, table
+from cdc.cli.saying import say
 from cdc.state import TableRecord, holder, open_store
 from cdc.watermark import apply_reset, columns_of, no_replicator, plan_reset
 
@@ -60,7 +61,7 @@ def list_marks(
     with open_store(directory, mode="read") as store:
         records = store.tables()
     if as_json:
-        typer.echo(json.dumps([_document(record) for record in records], indent=2))
+        say(json.dumps([_document(record) for record in records], indent=2))
         return
     headings = ("table", "watermark", "mark", "key", "rows", "failed", "spool", "position", "updated")
     rows = [_row(record) for record in records]
@@ -136,16 +137,16 @@ def change_marks(
     with open_store(directory, mode="read") as store:
         changes = plan_reset(store, name, to=to, source=source)
     for change in changes:
-        typer.echo(str(change))
+        say(str(change))
     if dry_run:
-        typer.echo("nothing was changed (--dry-run)")
+        say("nothing was changed (--dry-run)")
         return
     with no_replicator(directory, changes[0].record.source, force=force):
         if not yes:
             confirm("Change it?" if len(changes) == 1 else "Change them?")
         with open_store(directory, mode="write") as store:
             apply_reset(store, changes)
-    typer.echo("done")
+    say("done")
 
 
 def confirm(question: str) -> None:

@@ -25,6 +25,7 @@ from cdc.clock import Clock, SystemClock
 from cdc.config import LoggingConfig
 from cdc.errors import ConfigError
 from cdc.private import open_private, private_directory
+from cdc.visible import visible_line
 
 TRACE = 5
 _LEVELS = {"TRACE": TRACE, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40}
@@ -212,12 +213,23 @@ def _formatter(render: Sequence[Any], redact: Redactor) -> logging.Formatter:
     return _Formatter(redact, [structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, *render])
 
 
+def _shown(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """On a terminal a text is a text, on one line; in JSON it is anyway."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = visible_line(value)
+    return event
+
+
 def _json() -> Sequence[Any]:
     return (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str))
 
 
 def _console() -> Sequence[Any]:
-    return (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
+    return (
+        _shown,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    )
 
 
 class _PrivateFileHandler(RotatingFileHandler):
