@@ -8,6 +8,8 @@ import re
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
+from typing import TypeVar
 
 from clickhouse_driver import errors as driver
 
@@ -94,6 +96,8 @@ def judge(error: BaseException) -> ErrorVerdict:
             return codes.UNKNOWN
 
 
+T = TypeVar("T")
+
 SENSELESS = (RecursionError, ValueError, IndexError, OverflowError, MemoryError, struct.error)
 """What reading an answer raises that no ClickHouse gives: exceptions nested 100,000 deep, say."""
 
@@ -101,6 +105,18 @@ SENSELESS = (RecursionError, ValueError, IndexError, OverflowError, MemoryError,
 def senseless(error: BaseException) -> driver.Error:
     """One of `SENSELESS`, as what is met where the other side does not speak the protocol."""
     return driver.UnexpectedPacketFromServerError(f"its answer makes no sense ({type(error).__name__})")
+
+
+def sensible(batches: Iterator[T], subject: object) -> Iterator[T]:
+    """`batches` as they are decoded; bytes that make no sense are one error of `subject`.
+
+    Raises:
+        TargetError: they make none.
+    """
+    try:
+        yield from batches
+    except SENSELESS as error:
+        raise target_error("query", subject, senseless(error)) from error
 
 
 def target_error(operation: str, subject: object, error: BaseException) -> TargetError:

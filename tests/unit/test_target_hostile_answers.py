@@ -14,6 +14,7 @@ from cdc.config.redis import RedisOptions
 from cdc.errors import StateError, TargetError
 from cdc.state.redis_lease import RedisLease
 from cdc.target import TargetOptions, Timeouts
+from cdc.target.meaning import sensible
 from cdc.target.transport import http, new_transport
 
 OPTIONS = TargetOptions(database="d", timeouts=Timeouts(connect=10, send=10, receive=10))
@@ -94,3 +95,13 @@ def test_a_malicious_answer_about_the_lease_is_one_error(answer: bytes) -> None:
         lease = RedisLease(options, "source")
         with pytest.raises(StateError):
             lease.acquire()
+
+
+@pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"", 0, 1, ""), IndexError()])
+def test_whatever_decoding_raises_is_one_error(error: Exception) -> None:
+    def decoding() -> Iterator[int]:
+        yield 1
+        raise error
+
+    with pytest.raises(TargetError, match="makes no sense"):
+        list(sensible(decoding(), "it"))

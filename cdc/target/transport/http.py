@@ -25,6 +25,7 @@ from cdc.target.meaning import (
     ServerError,
     one_line,
     senseless,
+    sensible,
     server_error,
     target_error,
 )
@@ -76,9 +77,8 @@ class HttpTransport:
     def query(self, sql: str, codecs: Sequence[ColumnCodec]) -> Iterator[pa.RecordBatch]:
         # The answer is begun when it is whole (up to what the server buffers), so a query that fails has a
         # status that says so, and is not cut in the middle of a block.
-        yield from decode_blocks(
-            self._ask("query", f"{sql} FORMAT Native", {"wait_end_of_query": "1"}), codecs
-        )
+        data = self._ask("query", f"{sql} FORMAT Native", {"wait_end_of_query": "1"})
+        yield from sensible(decode_blocks(data, codecs), self.endpoint)
 
     def execute(self, sql: str) -> None:
         self._ask("run a statement on", sql, {"wait_end_of_query": "1"})

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cdc.change import Column
 from cdc.clock import SystemClock
 from cdc.config.loading import load
 from cdc.errors import CdcError
-from cdc.observe.status import read_status
+from cdc.observe.status import Status, read_status
 from cdc.source.file.integrity import check_file
 from cdc.source.file.pin import Pinner
 from cdc.source.format import frames
@@ -29,7 +30,7 @@ from cdc.source.format.headers import HEADER_SIZE, HEADERS_SIZE, checksum
 from cdc.source.format.layouts import NotDecodable
 from cdc.source.format.log import LogWalk, parse_log_header
 from cdc.supervisor.control import Answer, ControlServer, Request
-from cdc.target.meaning import SENSELESS, HttpStatus, ServerError
+from cdc.target.meaning import SENSELESS, HttpStatus, ServerError, sensible
 from cdc.target.native import decode_blocks
 from cdc.target.transport.http import _answer
 from cdc.target.types import column_codec
@@ -59,10 +60,26 @@ def targets(directory: Path) -> Iterator[dict[str, Target]]:
     changes = [frame for frame in frames.read_frames(log, _header_size(log)) if frames.kind(frame) in kinds]
     control = _Control(directory / "control")
     status, config = directory / "status.json", directory / "cdc.toml"
-    good_status = json.dumps({"tables": {"t": {"state": "running"}}, "pid": 1, "written_at": 1.0}).encode()
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    written = Status(
+        state="running",
+        version="1",
+        pid=1,
+        process_start=1,
+        started_at=at,
+        updated_at=at,
+        config="c",
+        source="s",
+        targets=("t",),
+    )
+    good_status = written.model_dump_json(indent=2).encode()
     good_config = Path("config/duckdb_python_config.toml").read_bytes()
     version = ServerVersion.parse("26.9.1.1")
     codecs = [column_codec(Column("a", kind, True), version) for kind in ("BIGINT", "VARCHAR", "INTEGER[]")]
+
+    def native(data: bytes) -> object:
+        return list(sensible(decode_blocks(data, codecs), "it"))
+
     made = [
         Target("log", [log], _log, ()),
         Target("frames", [*frames.read_frames(log, _header_size(log))], _frame, (NotUnderstood,)),
@@ -74,7 +91,9 @@ def targets(directory: Path) -> Iterator[dict[str, Target]]:
         Target("status", [good_status], _Written(status, read_status), (CdcError,)),
         Target("config", [good_config], _Written(config, lambda p: load(p, {})), (CdcError,)),
         Target("http", _HTTP, _http, (http.client.HTTPException, ServerError, HttpStatus, *SENSELESS)),
-        Target("native", _NATIVE, lambda data: list(decode_blocks(data, codecs)), (CdcError, *SENSELESS)),
+        Target(
+            "native", _NATIVE, lambda data: list(sensible(decode_blocks(data, codecs), "it")), (CdcError,)
+        ),
     ]
     yield {target.name: target for target in made}
 
