@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from cdc.config.endpoint import Endpoint
 from cdc.errors import Meaning, TargetError
-from cdc.target.meaning import Closed, server_error, target_error
+from cdc.target.meaning import Closed, sensible, server_error, target_error
 from cdc.target.native import decode_blocks
 from cdc.target.options import TargetOptions
 from cdc.target.quote import quote_identifier, quote_string
@@ -60,12 +60,17 @@ class EmbeddedTransport:
             )
 
     def query(self, sql: str, codecs: Sequence[ColumnCodec]) -> Iterator[pa.RecordBatch]:
-        # As a stream: a large result at once would take its own size in memory.
-        with self._connected("query") as connection, connection.send_query(sql, "Native") as chunks:
-            for chunk in chunks:
-                if self._closed:
-                    raise Closed
-                yield from decode_blocks(chunk.bytes(), codecs)
+        with self._connected("query") as connection:
+            if sql.startswith("DESCRIBE "):  # it streams no other statement than a SELECT
+                data = connection.query(sql, "Native").bytes()
+                yield from sensible(decode_blocks(data, codecs), self.endpoint)
+                return
+            # As a stream: a large result at once would take its own size in memory.
+            with connection.send_query(sql, "Native") as chunks:
+                for chunk in chunks:
+                    if self._closed:
+                        raise Closed
+                    yield from sensible(decode_blocks(chunk.bytes(), codecs), self.endpoint)
 
     def execute(self, sql: str) -> None:
         with self._connected("run a statement on") as connection:
