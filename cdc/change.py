@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:  # loaded by who reads or sends rows; the other values serve commands that start at once
     import pyarrow as pa
 
-OFFSET_BITS = 36
-"""Bits of a version that hold the log offset: 64 GiB of log between two checkpoints. The 28 bits left hold
-268 million checkpoints: eight years at one a second."""
+_CLOCK = 1 << 63
+"""Set in every version: it is greater than each that a position made before there were eras."""
+_ERA_BITS = 31
+_OFFSET_BITS = 36
+"""64 GiB of log between two checkpoints,"""
+_OFFSET_STEP_BITS = 4
+"""of which 16 bytes make no version of their own: two commits end further apart."""
+LAST_ERA = (1 << _ERA_BITS) - (1 << 20)
+"""No era is taken past it: a version there is nobody's of this program, and cannot be outranked."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,37 +89,64 @@ class TableSchema:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in a source's history: the checkpoint iteration, and the committed bytes of the log after it.
+    """A place in a source's history: its era, the checkpoint iteration, the bytes of log after it.
 
-    It only grows while the file at the path is the same database, so it serves as the version of rows whose
-    table has no version column: a row read at a later position is at least as new.
+    An era ends with the log, and wherever the file's history is not the continuation of what was seen. Each
+    is greater than all before, so positions are a clock that only grows, whatever the file does: a row read
+    at a later position is at least as new. That makes them the versions of rows.
     """
 
+    era: int
+    """0: of a time before eras were counted, or of a place that nobody knows; it is before everything."""
     iteration: int
     offset: int
+    proof: int | None = field(default=None, compare=False)
+    """64 bits of what the file and its log hold up to here; None: there is no telling."""
 
     def as_version(self) -> int:
         """This position as one UInt64 that keeps the order.
 
         Raises:
-            OverflowError: if either part does not fit (see `OFFSET_BITS`).
+            OverflowError: if a part does not fit (see `LAST_ERA`).
         """
-        if self.offset >> OFFSET_BITS or self.iteration >> (64 - OFFSET_BITS):
+        if self.offset >> _OFFSET_BITS or self.era >> _ERA_BITS:
             raise OverflowError(f"position {self} does not fit a 64-bit version")
-        return self.iteration << OFFSET_BITS | self.offset
+        return _CLOCK | self.era << (_OFFSET_BITS - _OFFSET_STEP_BITS) | self.offset >> _OFFSET_STEP_BITS
 
     def __str__(self) -> str:
-        return f"{self.iteration}:{self.offset}"
+        return f"{self.era}:{self.iteration}:{self.offset}"
+
+    def to_text(self) -> str:
+        """All of it, to be stored."""
+        return str(self) if self.proof is None else f"{self}:{self.proof:016x}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The inverse of `str`.
+        """The inverse of `to_text` and of `str`; an `iteration:offset` of before there were eras is of era 0.
 
         Raises:
-            ValueError: if `text` is not `iteration:offset`.
+            ValueError: if `text` is none of these.
         """
-        iteration, _, offset = text.partition(":")
-        return cls(int(iteration), int(offset))
+        parts = text.split(":")
+        match parts:
+            case [iteration, offset]:
+                return cls(0, int(iteration), int(offset))
+            case [era, iteration, offset]:
+                return cls(int(era), int(iteration), int(offset))
+            case [era, iteration, offset, proof]:
+                return cls(int(era), int(iteration), int(offset), int(proof, 16))
+        raise ValueError(f"not a position: {text!r}")
+
+
+UNREACHABLE = Position(LAST_ERA, 0, 0).as_version()
+"""The first of the versions that no position has and none can outrank."""
+NOWHERE = Position(0, 0, 0)
+"""Where a table stands of which something was delivered, and nobody knows what."""
+
+
+def era_of(version: int) -> int:
+    """The era of a version; of one that no position made, the last whose versions are not greater."""
+    return (version & (_CLOCK - 1)) >> (_OFFSET_BITS - _OFFSET_STEP_BITS) if version & _CLOCK else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +216,8 @@ class TablePlan:
     key: tuple[str, ...]
     watermark: Column
     version: str | None = None
-    """The source column that holds a row's version; None: the version is the position it was read at."""
+    """The source column by which, of several rows of one key, the target is to show the one with the greatest
+    value. What a row's version is in the target, it does not say: that is the position it was read at."""
     filter: str | None = None
     """A SQL condition over the table's columns, from the configuration."""
     overlap: str = "0"

@@ -99,7 +99,20 @@ class SnapshotSuperseded(SourceError):
 
 
 class SourceReplaced(SourceError):
-    """The file at the source's path is another database, or an older copy of the same one."""
+    """The file at the source's path is another database: what is known of the one before is not of it."""
+
+    meaning = Meaning.RETRY
+
+
+class HistoryBroken(SourceError):
+    """What the file holds is not the continuation of what was read of a table, and only reading it from its
+    beginning shows what it is now."""
+
+    meaning = Meaning.RETRY
+
+
+_NOT_ALLOWED = (291, 497)
+"""ClickHouse's DATABASE_ACCESS_DENIED and ACCESS_DENIED."""
 
 
 class TargetError(CdcError):
@@ -122,6 +135,11 @@ class TargetError(CdcError):
         self.code = code
         """ClickHouse's error code, where the server gave one."""
         self.relief = relief
+
+    @property
+    def not_allowed(self) -> bool:
+        """Whether the user has no right to what was asked."""
+        return self.code in _NOT_ALLOWED
 
 
 class StateError(CdcError):

@@ -18,6 +18,7 @@ from cdc.app.wiring import source_of, store_of, target_of
 from cdc.change import Batch
 from cdc.clock import SystemClock
 from cdc.config import Settings
+from cdc.eras import Eras
 from cdc.errors import CdcError, Meaning
 from cdc.observe.metrics import Metrics
 from cdc.observe.observer import ReplicationObserver
@@ -93,7 +94,7 @@ class Opening:
         self._take(Lease(settings.state.directory, str(settings.database.path)))
         store = self._stack.enter_context(store_of(settings))  # first: the last status counts its failed rows
         observer = self._observer()
-        source = self._source_once_there(self._self_tested(observer), observer)
+        source = self._source_once_there(self._self_tested(observer), observer, store.eras)
         marks = bind(store, source.identity, self._leases(source, observer))
         sent = Rate(settings.limits.max_bytes_per_second, SystemClock())
         clickhouse = target_of(settings, sent=sent)
@@ -139,11 +140,13 @@ class Opening:
         observer.self_tested(done.failed, done.remedy, done.seconds)
         return done
 
-    def _source_once_there(self, self_test: SelfTest | None, observer: ReplicationObserver) -> DuckDbSource:
+    def _source_once_there(
+        self, self_test: SelfTest | None, observer: ReplicationObserver, eras: Eras
+    ) -> DuckDbSource:
         """The source, as soon as there is one: a writer may start later."""
         while not self._stop.is_set():
             try:
-                source = source_of(self._settings, self_test=self_test, events=observer)
+                source = source_of(self._settings, self_test=self_test, events=observer, eras=eras)
             except CdcError as error:
                 if error.meaning is not Meaning.RETRY:
                     raise

@@ -18,11 +18,13 @@ from cdc.app.reconciling import ComparingThreads
 from cdc.app.tables import Tables
 from cdc.app.wiring import plan_again
 from cdc.config import Settings
-from cdc.errors import CdcError
+from cdc.errors import CdcError, SourceReplaced
 from cdc.replicator.parts import Hooks, Ports
 from cdc.replicator.runner import Replicator
 from cdc.source import CompletionRule
 
+_END_SECONDS = 0.5
+"""How long a replication that ends by itself is held up by the thread that waits for the word to stop."""
 LOOK_SECONDS = 1.0
 """How often a running replication looks for tables that are new or altered."""
 
@@ -74,13 +76,32 @@ class Replication:
             ConfigError, SourceError, StateError: nothing can be replicated until a person does something.
             LeaseHeld: another replicator is active on this source, or has taken over.
         """
+        while True:
+            with _Following(stop) as ending, _Following(hurry or threading.Event()) as hurrying:
+                at_once = hurrying if drain_seconds else ending
+                try:
+                    return self._run(ending, at_once, standby=standby, drain_seconds=drain_seconds)
+                except SourceReplaced as error:
+                    structlog.get_logger("cdc.run").warning("begun again with it", error=str(error))
+                except BaseException:
+                    if at_once.is_set():
+                        stop.set()
+                    raise
+
+    def _run(
+        self, stop: threading.Event, at_once: threading.Event, *, standby: bool, drain_seconds: float
+    ) -> Ended:
+        """As `run`, for one database; `at_once` ends every wait.
+
+        Raises:
+            SourceReplaced: another one is at the path.
+        """
         with ExitStack() as stack:
             try:
                 opened = Opening(self._settings, stack, stop, standby=standby).all()
             except StoppedWaiting:
                 return Ended()
-            if drain_seconds:
-                opened = replace(opened, stop=hurry or threading.Event())
+            opened = replace(opened, stop=at_once)
             replicator = _replicator_of(opened)
             stack.callback(replicator.stop)  # before anything is closed, also after an error nobody expected
             tables = Tables(opened, replicator)
@@ -98,6 +119,30 @@ class Replication:
             if error is not None:
                 raise error
         return Ended()
+
+
+class _Following:
+    """An event that is set as soon as another one is, or by itself: a replication ends alone by that."""
+
+    def __init__(self, other: threading.Event) -> None:
+        self._event = threading.Event()
+        self._ended = False
+        self._other = other
+        self._thread = threading.Thread(target=self._run, name="stop", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended:
+            if self._other.wait(_END_SECONDS):
+                self._event.set()
+                return
+
+    def __enter__(self) -> threading.Event:
+        return self._event
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._thread.join()
 
 
 def _replicator_of(opened: Opened) -> Replicator:

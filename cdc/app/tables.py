@@ -7,7 +7,7 @@ import structlog
 from cdc.app.opening import Opened
 from cdc.app.wiring import plans_of
 from cdc.change import Position, TableId, TablePlan
-from cdc.errors import CdcError, Meaning
+from cdc.errors import CdcError, Meaning, SourceReplaced
 from cdc.observe.record import FailedCount
 from cdc.replicator.runner import Replicator
 
@@ -32,21 +32,20 @@ class Tables:
         when a log could no longer be followed.
 
         Raises:
+            SourceReplaced: another database is at the path.
             CdcError: at the first look only; a later one is tried again.
         """
         try:
             position, tails_lost = self._source.position(), self._observer.tails_lost
             seen = self._looked_at is not None and (
                 position == self._looked_at
-                or (
-                    self._complete
-                    and tails_lost == self._tails_lost
-                    and position.iteration == self._looked_at.iteration
-                )
+                or (self._complete and tails_lost == self._tails_lost and position.era == self._looked_at.era)
             )
             if not seen:
                 self._add()
                 self._looked_at, self._tails_lost = position, tails_lost
+        except SourceReplaced:
+            raise
         except CdcError as error:
             if error.meaning is not Meaning.RETRY and not self.found:
                 raise

@@ -6,6 +6,7 @@ from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.config import Settings
 from cdc.config.target import Setting
+from cdc.eras import Eras
 from cdc.errors import ConfigError, SourceError, StateError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
@@ -20,6 +21,7 @@ def source_of(
     *,
     self_test: SelfTest | None = None,
     events: SourceEvents | None = None,
+    eras: Eras | None = None,
     clock: Clock | None = None,
 ) -> DuckDbSource:
     """The DuckDB file of [database], read as far as the `self_test` allows.
@@ -41,6 +43,7 @@ def source_of(
         deletes=settings.sync.deletes == "replicate",
         decode_check_percent=settings.performance.decode_check_percent,
         events=events,
+        eras=eras,
         clock=clock,
     )
 

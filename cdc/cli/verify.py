@@ -20,7 +20,7 @@ from cdc.config import Settings
 from cdc.errors import CdcError, ExitCode, LeaseHeld, StateError
 
 if TYPE_CHECKING:
-    from cdc.state import Break, FailedRecord
+    from cdc.state import Break, FailedRecord, Store
 
 MOST_RANGES = 1000
 LIVE_WAIT_SECONDS = 10.0
@@ -59,13 +59,13 @@ def verify(
     pruned in the source, and are no difference.
     """
     settings = context.settings(ctx)
-    with VerifyRun(settings, ranges=ranges, wait=wait, limit=limit, force=force) as run:
+    with VerifyRun(settings, ranges=ranges, wait=wait, limit=limit, mend=mend, force=force) as run:
         documents: list[dict[str, Any]] = []
         worst: CdcError | None = None
         different = False
         for plan in run.plans(names):
             try:
-                document, equal = run.table(plan, mend=mend, show=not as_json)
+                document, equal = run.table(plan, show=not as_json)
             except CdcError as error:
                 document, equal = {"table": str(plan.table), "error": str(error)}, True
                 worst = worst or error
@@ -83,22 +83,35 @@ class VerifyRun:
     """Everything that one run of the command has open."""
 
     def __init__(
-        self, settings: Settings, *, ranges: int | None, wait: float | None, limit: int, force: bool
+        self,
+        settings: Settings,
+        *,
+        ranges: int | None,
+        wait: float | None,
+        limit: int,
+        mend: bool = False,
+        force: bool,
     ) -> None:
         self._settings = settings
         self._ranges = ranges
         self._wait = wait
         self._limit = limit
+        self._mend = mend
         self._force = force
+        self._store: Store | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> VerifyRun:
         from cdc.app.wiring import source_of, target_of
         from cdc.comparison import RowHasher, formatter
-        from cdc.state import holder
+        from cdc.state import holder, open_store
+        from cdc.state.store import FILE_NAME
 
         with ExitStack() as stack:
-            self.source = stack.enter_context(source_of(self._settings))
+            if self._mend and (self._settings.state.directory / FILE_NAME).exists():
+                self._store = stack.enter_context(open_store(self._settings.state.directory, mode="write"))
+            eras = None if self._store is None else self._store.eras
+            self.source = stack.enter_context(source_of(self._settings, eras=eras))
             self.target = stack.enter_context(target_of(self._settings))
             self.hasher = stack.enter_context(RowHasher())
             self.formatter = stack.enter_context(formatter())
@@ -116,15 +129,17 @@ class VerifyRun:
 
         return chosen_plans(plans_of(self._settings, self.source), names)
 
-    def table(self, plan: TablePlan, *, mend: bool, show: bool) -> tuple[dict[str, Any], bool]:
+    def table(self, plan: TablePlan, *, show: bool) -> tuple[dict[str, Any], bool]:
         """Verify one table, mend it if asked, show it; its document, and whether it is equal now.
 
         Raises:
             SourceError, TargetError: a side cannot be read or written.
             LeaseHeld: it is to be mended while a replicator runs.
         """
+        from cdc.app.repairing import SharedClock
         from cdc.cli.verified import document_of, show_result
-        from cdc.comparison import repair
+        from cdc.clock import SystemClock
+        from cdc.comparison import Outranking, repair
 
         self._check_definition(plan)
         known, failed = self._breaks(plan), self._failed(plan)
@@ -132,11 +147,13 @@ class VerifyRun:
         document = document_of(result)
         if show:
             show_result(result)
-        if not mend or result.equal:
+        if not self._mend or result.equal:
             self._mended(known if result.equal else ())
             return document, result.equal
         with self._no_replicator():
-            repaired = repair(result, comparer, self.source, self.target)
+            beside = self._store if self._force else None  # else the lease is this command's own
+            shared = SharedClock(self.source, self.source.identity, beside, SystemClock())
+            repaired = repair(result, comparer, Outranking(shared, self.target), self.target)
         after, _ = self._verified(plan)
         if show:
             console().print(
@@ -154,6 +171,8 @@ class VerifyRun:
         if after.equal:
             self._mended(known)
             self._forget_failed(failed)
+        else:
+            self.target.check_versions(plan)
         return document, after.equal
 
     def _verified(self, plan: TablePlan) -> tuple[Any, Any]:

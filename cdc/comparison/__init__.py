@@ -9,7 +9,7 @@ from cdc.comparison.cutting import boundaries_of
 from cdc.comparison.digest import Hashes, RowHasher
 from cdc.comparison.reconciler import Reconciler, ReconciliationReport
 from cdc.comparison.reconciliation import Reconciled, Reconciliation, Sides
-from cdc.comparison.repair import Repaired, repair
+from cdc.comparison.repair import Clocked, Outranking, Repaired, repair
 from cdc.comparison.values import formatter, texts
 from cdc.comparison.verification import Example, Kind, Patience, RangeResult, TableResult, Verifier
 
@@ -17,12 +17,14 @@ __all__ = [
     "AuditFindings",
     "AuditReport",
     "Auditor",
+    "Clocked",
     "Comparer",
     "Differences",
     "Digest",
     "Example",
     "Hashes",
     "Kind",
+    "Outranking",
     "Overview",
     "Patience",
     "RangeResult",

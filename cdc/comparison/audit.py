@@ -20,7 +20,7 @@ from cdc.clock import Clock
 from cdc.comparison.compare import Comparer, Differences, Span, again
 from cdc.comparison.digest import Hashes
 from cdc.comparison.pacing import SharePacing
-from cdc.comparison.reconciler import NOT_ALLOWED, Interrupted, LoopState
+from cdc.comparison.reconciler import Interrupted, LoopState
 from cdc.comparison.reconciliation import Found, Reconciled
 from cdc.comparison.values import formatter, texts
 from cdc.errors import CdcError, LeaseHeld, TargetError
@@ -221,7 +221,7 @@ class Auditor:
         except CdcError as failed:
             if self._stop.is_set():  # what it read was closed under it
                 raise Stopped from None
-            refused = isinstance(failed, TargetError) and failed.code in NOT_ALLOWED
+            refused = isinstance(failed, TargetError) and failed.not_allowed
             outcome, error = "refused" if refused else "failed", failed
         except Exception as unexpected:  # noqa: BLE001 - other tables are to be audited all the same
             outcome, error = "failed", _unexpected(table, unexpected)

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cdc.change import Position, TablePlan
+from cdc.change import TablePlan
 from cdc.comparison.digest import Hashes, RowHasher, fold
 from cdc.comparison.joining import joined
 from cdc.errors import SnapshotSuperseded
 from cdc.source.file.confined import confined
 from cdc.source.quote import literal
-from cdc.source.table.versions import row_versions
+from cdc.source.table.versions import column_versions
 
 T = TypeVar("T")
 
@@ -236,7 +236,7 @@ class Comparer:
                 for batch in reader:
                     numbers, rows = self.numbers(batch)
                     here = np.flatnonzero(np.isin(numbers, keys))
-                    version = row_versions(batch, self.plan, Position(0, 0)).to_numpy()[here]
+                    version = column_versions(batch, self.plan).to_numpy()[here]
                     order = np.argsort(version, kind="stable")  # of one key the last assigned stays
                     here, version = here[order], version[order]
                     at = np.searchsorted(keys, numbers[here])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from cdc.change import Position, TableId, TablePlan, TableSchema
+from cdc.change import TableId, TablePlan, TableSchema
 from cdc.comparison.compare import SourceRows, again
 
 RANGE_ROWS = 100_000
@@ -23,8 +23,6 @@ class ComparedSnapshot(Protocol):
 
 class ComparedSource(SourceRows, Protocol):
     """What is asked of the source, beside its rows."""
-
-    def position(self) -> Position: ...
 
     def tables(self) -> Sequence[TableSchema]: ...
 

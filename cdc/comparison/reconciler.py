@@ -28,8 +28,6 @@ WORK_SHARE = 0.1
 a long one comes at the configured interval all the same."""
 LEISURE_SHARE = 0.02
 """Of the time that comparisons may take for what only cannot be excluded."""
-NOT_ALLOWED = (291, 497)
-"""ClickHouse's DATABASE_ACCESS_DENIED and ACCESS_DENIED."""
 
 Step = Literal["waiting", "comparing", "repairing"]
 Outcome = Literal["equal", "repaired", "different", "refused", "failed", "interrupted"]
@@ -257,7 +255,7 @@ class Reconciler:
         except CdcError as failed:
             if self._stop.is_set():  # what it read was closed under it
                 raise Stopped from None
-            refused = isinstance(failed, TargetError) and failed.code in NOT_ALLOWED
+            refused = isinstance(failed, TargetError) and failed.not_allowed
             outcome, error = "refused" if refused else "failed", failed
         except Exception as unexpected:  # noqa: BLE001 - the breaks of other tables are to be mended all the same
             outcome, error = "failed", _unexpected(table, unexpected)

@@ -22,7 +22,7 @@ from cdc.comparison.compare import Comparer, Differences, Overview, Span, Target
 from cdc.comparison.cutting import RANGE_ROWS, ComparedSource, boundaries_of
 from cdc.comparison.digest import Hashes, RowHasher
 from cdc.comparison.pacing import PacedSource, PacedTarget, Pacing, SharePacing
-from cdc.comparison.repair import Repaired, delete_gone, deliver_again
+from cdc.comparison.repair import Clocked, Outranking, Repaired, delete_gone, deliver_again
 
 AUDIT_RANGE_ROWS = 20_000
 """Rows of the source that an audit reads at a time, some 50 ms of work; more, in a table of many."""
@@ -46,6 +46,14 @@ class ComparedTarget(TargetRows, Protocol):
 
     def maximum(self, plan: TablePlan, upto: str | None = None) -> str | None: ...
 
+    def newest_version(self, plan: TablePlan) -> int | None: ...
+
+    def check_versions(self, plan: TablePlan) -> None: ...
+
+
+class ReconciledSource(ComparedSource, Clocked, Protocol):
+    """What is asked of the source."""
+
 
 class Redelivers(Protocol):
     """Delivers rows of one table again; see `cdc.replicator.redelivery`."""
@@ -57,7 +65,7 @@ class Redelivers(Protocol):
 class Sides:
     """Both sides of every table, and the way from one to the other."""
 
-    source: ComparedSource
+    source: ReconciledSource
     target: ComparedTarget
     redelivery: Callable[[TablePlan], AbstractContextManager[Redelivers]]
     kept_back: Callable[[TablePlan], Iterable[pa.RecordBatch]]
@@ -111,8 +119,8 @@ class Reconciliation:
             repairing: is called before rows are sent.
 
         Raises:
-            SourceError, TargetError: a side cannot be read, or the target refuses rows for good. What was
-                sent stays sent.
+            SourceError, TargetError: a side cannot be read, or the target refuses rows for good, or has rows
+                that nothing outranks. What was sent stays sent.
             LeaseHeld, StateError: see `Redelivery`.
             Stopped: a stop was asked for.
         """
@@ -145,6 +153,8 @@ class Reconciliation:
             for pieces in groups(overviews):
                 done, still = table.mend(pieces, found)
                 repaired, left = repaired + done, left + still
+            if left:
+                sides.target.check_versions(plan)
         return Reconciled(repaired, left, table.waited_seconds)
 
 
@@ -212,13 +222,13 @@ class _Table:
 
     def _repair(self, pieces: Sequence[Span], found: Differences) -> tuple[Repaired, Hashes]:
         """What was sent, and the keys that only the target has here, and the source has in another range."""
-        source, comparer = self._sides.source, self._comparer
+        comparer, clock = self._comparer, Outranking(self._sides.source, self._sides.target)
         with self._sides.redelivery(comparer.plan) as redelivery:
-            sent = deliver_again(comparer, source, pieces, found, redelivery.send)
+            sent = deliver_again(comparer, clock, pieces, found, redelivery.send)
             if not self._sides.deletes and comparer.plan.filter is None:
                 return sent, _NOTHING
             here = {_whole(pieces): found}
-            deleted, elsewhere = delete_gone(comparer, source, here, self._every, redelivery.send)
+            deleted, elsewhere = delete_gone(comparer, clock, here, self._every, redelivery.send)
             return sent + deleted, elsewhere
 
     def _lasting(self, pieces: Sequence[Span], moved: Hashes) -> Differences:

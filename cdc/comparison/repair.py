@@ -1,8 +1,9 @@
 """How are rows that differ delivered again? Read from the source once more, and sent as any batch is.
 
-Their version is that of a row read now, so it outranks what the target has, and is outranked by what comes
-later: the position is taken before the rows are read, so a change that they show already, or do not show yet,
-has a greater one. Where the version is a column, a row in the target with a greater version stays as it is.
+Their version is that of a row read now, once the source's clock is past every version that the target has. So
+they outrank what is there, and are outranked by what comes later: the position is taken before the rows are
+read, so a change that they show already, or do not show yet, has a greater one. A version that no clock gets
+past is left alone, and told.
 """
 
 from __future__ import annotations
@@ -22,16 +23,40 @@ from cdc.comparison.digest import Hashes
 from cdc.comparison.joining import joined
 from cdc.comparison.verification import TableResult
 from cdc.replicator.ports import Target, TargetTable
-from cdc.source.table.versions import row_versions
 
 Send = Callable[[Batch], int]
 """Delivers a batch; answers how many of its rows the target will never take."""
 
 
-class Positioned(Protocol):
+class Clocked(Protocol):
     """The source, as far as it says where it stands."""
 
-    def position(self) -> Position: ...
+    def outrank(self, version: int) -> Position:
+        """The newest position, of a greater version than `version`."""
+        ...
+
+
+class Versioned(Protocol):
+    """The target, as far as it says which versions it has."""
+
+    def newest_version(self, plan: TablePlan) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outranking:
+    """Gives positions whose versions are past all that the target has."""
+
+    source: Clocked
+    target: Versioned
+
+    def position(self, plan: TablePlan) -> Position:
+        """One of now: rows that are read after this are no older.
+
+        Raises:
+            SourceError, TargetError: a side cannot be read.
+            StateError: the clock cannot be raised.
+        """
+        return self.source.outrank(self.target.newest_version(plan) or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +71,7 @@ class Repaired:
         return Repaired(self.sent + other.sent, self.deleted + other.deleted, self.rejected + other.rejected)
 
 
-def repair(result: TableResult, comparer: Comparer, source: Positioned, target: Target) -> Repaired:
+def repair(result: TableResult, comparer: Comparer, clock: Outranking, target: Target) -> Repaired:
     """Deliver what `result` says is missing or different; mark deleted what only the target has, where the
     target is to lose it.
 
@@ -59,10 +84,10 @@ def repair(result: TableResult, comparer: Comparer, source: Positioned, target: 
         every = [each.span for each in result.overviews]
         done = Repaired()
         for span, differences in found.items():
-            done += deliver_again(comparer, source, (span,), differences, partial(_send, table))
+            done += deliver_again(comparer, clock, (span,), differences, partial(_send, table))
         if not result.deletes:
             found = {span: part.where(np.isin(part.keys, result.left)) for span, part in found.items()}
-        deleted, _ = delete_gone(comparer, source, found, every, partial(_send, table))
+        deleted, _ = delete_gone(comparer, clock, found, every, partial(_send, table))
         done += deleted
         return done
     finally:
@@ -70,7 +95,7 @@ def repair(result: TableResult, comparer: Comparer, source: Positioned, target: 
 
 
 def deliver_again(
-    comparer: Comparer, source: Positioned, pieces: Sequence[Span], found: Differences, send: Send
+    comparer: Comparer, clock: Outranking, pieces: Sequence[Span], found: Differences, send: Send
 ) -> Repaired:
     """Deliver the source's rows among `found`, which lie in `pieces`."""
     done = Repaired()
@@ -79,7 +104,7 @@ def deliver_again(
         return done
 
     def deliver(span: Span) -> Repaired:
-        position = source.position()
+        position = clock.position(comparer.plan)
         return _deliver(comparer.plan, position, comparer.source_rows(span, wanted), send)
 
     for span in pieces:
@@ -89,7 +114,7 @@ def deliver_again(
 
 def delete_gone(
     comparer: Comparer,
-    source: Positioned,
+    clock: Outranking,
     found: Mapping[Span, Differences],
     every: Sequence[Span],
     send: Send,
@@ -100,7 +125,7 @@ def delete_gone(
     extra = np.unique(np.concatenate([each.extra for each in found.values()] or [_NOTHING]))
     if not len(extra):
         return done, extra
-    position = source.position()
+    position = clock.position(comparer.plan)
     gone = _absent(comparer, every, extra)
     for span, differences in found.items():
         here = gone[np.isin(gone, differences.extra)]
@@ -136,7 +161,7 @@ def _deliver(
         batch = Batch(
             plan=plan,
             rows=rows,
-            versions=row_versions(rows, plan, position),
+            versions=pa.array(np.full(rows.num_rows, position.as_version(), np.uint64)),
             mark=None,
             position=position,
             seen_at=0.0,

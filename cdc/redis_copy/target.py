@@ -29,6 +29,9 @@ class CopiedTarget:
     def sightings(self, plans: Sequence[TablePlan]) -> Mapping[TableId, Sighting | None]:
         return self._target.sightings(plans)
 
+    def newest_version(self, plan: TablePlan) -> int | None:
+        return self._target.newest_version(plan)
+
     def ping(self) -> float:
         return self._target.ping()
 

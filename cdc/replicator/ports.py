@@ -36,6 +36,7 @@ class TableReader(Protocol):
 
         Raises:
             SourceError: the source cannot be read, or its table no longer matches the plan.
+            HistoryBroken: the table is to be read from its beginning, by another reader.
         """
         ...
 
@@ -58,6 +59,11 @@ class TableReader(Protocol):
 
     def digests_after_acknowledgement(self) -> bytes | None:
         """Digests to be stored now that everything handed out is acknowledged; None: nothing is new."""
+        ...
+
+    @property
+    def position(self) -> Position | None:
+        """Up to where everything is handed out after a read that came to its end; None: that is not known."""
         ...
 
     @property
@@ -90,9 +96,17 @@ class Source(Protocol):
         """A reader of one table.
 
         Args:
-            since: the last delivered batch's position, from where changes of older rows are looked for.
+            since: the last delivered batch's position, from where changes of older rows are looked for; one
+                that is not a place in the source's present history is no different from `NOWHERE`.
             digests: what a reader of the table gave to be stored last.
+
+        Raises:
+            HistoryBroken: the table is to be read from its beginning.
         """
+        ...
+
+    def outrank(self, version: int) -> Position:
+        """The newest committed position, of a greater version than `version`, as all later ones then are."""
         ...
 
     def wait(self, since: Position, timeout_seconds: float) -> Position:
@@ -154,6 +168,14 @@ class Target(Protocol):
         """
         ...
 
+    def newest_version(self, plan: TablePlan) -> int | None:
+        """The greatest version in the plan's table; None where it has no row.
+
+        Raises:
+            TargetError: it cannot be read; `not_allowed` where that is for want of a right.
+        """
+        ...
+
     def ping(self) -> float:
         """Round-trip time in seconds.
 
@@ -207,8 +229,9 @@ class Marks(Protocol):
         """
         ...
 
-    def remember(self, table: TableId, digests: bytes) -> None:
-        """Store what the table's reader knows the target to hold, in one durable transaction.
+    def remember(self, table: TableId, digests: bytes, position: Position | None = None) -> None:
+        """Store what the table's reader knows the target to hold, and up to where everything is delivered, in
+        one durable transaction.
 
         Raises:
             StateError: it was not stored.

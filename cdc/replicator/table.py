@@ -10,8 +10,8 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 
-from cdc.change import Position, TablePlan, Unseen, schema_version
-from cdc.errors import CdcError, LeaseHeld, Meaning, TargetError
+from cdc.change import NOWHERE, Position, TablePlan, Unseen, schema_version
+from cdc.errors import CdcError, HistoryBroken, LeaseHeld, Meaning, TargetError
 from cdc.replicator.delivery import Delivery, Stopped
 from cdc.replicator.delivery_route import LOOK_SECONDS, DeliveryRoute
 from cdc.replicator.earlier_schema_spool import deliver_spool_of_earlier_schema
@@ -174,7 +174,12 @@ class TableLoop:
                 self._marks.restart(self._plan.table)
                 self._marks.deliver_to(self._plan.table, self._known.to_json())
                 progress, first = self._marks.load(self._plan.table), TableState.RESYNC
-            self._deliver(target, spool, progress, first)
+            try:
+                self._deliver(target, spool, progress, first)
+            except HistoryBroken as error:
+                self._enter(TableState.RESYNC, error)
+                self._note(Unseen(f"{error.problem}; all rows are read anew and compared"))
+                self._marks.restart(self._plan.table)
         finally:
             spool.close()
 
@@ -191,7 +196,7 @@ class TableLoop:
         try:
             return LazyTable(open_table, open_table())
         except TargetError as error:
-            known = progress.mark is not None and not altered
+            known = progress.position is not None and progress.position.era and not altered
             if error.meaning is not Meaning.RETRY or not (spool.enabled and known):
                 raise
             return LazyTable(open_table, error=error)
@@ -235,10 +240,11 @@ class TableLoop:
             failed_rows=progress.failed_rows,
         )
         self._delivery = delivery
-        position = spool.position or progress.position
-        if position is None and (progress.mark is not None or progress.batches or progress.resets):
+        stored = spool.position or progress.position
+        if stored is None and (progress.mark is not None or progress.batches or progress.resets):
             # After the reader before this one has ended: it may have missed deletions of its last moments.
             self._note(Unseen(_READ_ANEW))
+        position = self._place(stored)
         reader = self._source.open(self._plan, position, progress.digests)
         hold = self._hold()
         try:
@@ -258,6 +264,22 @@ class TableLoop:
             hold.close()
             reader.close()
             target.close()
+
+    def _place(self, stored: Position | None) -> Position | None:
+        """From where to follow the table. Of one that the store does not know the target may have rows: then
+        what is read from now on is to outrank them, and nobody knows what they are."""
+        if stored is not None and stored.era:
+            return stored
+        try:
+            version = self._shared.target.newest_version(self._plan)
+        except TargetError as error:
+            if not error.not_allowed:
+                raise
+            return NOWHERE  # a counter that was lost begins past it; see `first_era`
+        if version is None:
+            return stored
+        self._source.outrank(version)
+        return stored or NOWHERE
 
     def _hold(self) -> GroupHold:
         completion, rules = self._plan.completion, self._shared.rules
@@ -326,7 +348,7 @@ class TableLoop:
             route.take(batch)
         self._note(reader.unseen_before_send())
         route.settle()
-        self._remember(reader.digests_after_acknowledgement(), route)
+        self._remember(reader.digests_after_acknowledgement(), route, reader.position)
         return True
 
     def _cpu(self, pipeline: Pipeline) -> float:
@@ -350,10 +372,12 @@ class TableLoop:
     def _retry(self, delivery: Delivery) -> None:
         delivery.failed_rows -= retry_due(self._plan, self._marks, delivery)
 
-    def _remember(self, digests: bytes | None, route: DeliveryRoute) -> None:
+    def _remember(
+        self, digests: bytes | None, route: DeliveryRoute, position: Position | None = None
+    ) -> None:
         if digests is not None:
             route.flush()  # they say that these rows are in the target, or will be
-            self._marks.remember(self._plan.table, digests)
+            self._marks.remember(self._plan.table, digests, position)
 
     def _note(self, unseen: Unseen | None) -> None:
         """Nothing is sent, and no place stored, past changes that went unseen before that is remembered."""

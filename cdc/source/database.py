@@ -12,6 +12,7 @@ import pyarrow as pa
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema, Unseen
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
+from cdc.eras import Eras
 from cdc.source.events import NoEvents, SourceEvents
 from cdc.source.file.calls import Calls
 from cdc.source.file.passing import PassingLogs, passing_logs
@@ -129,10 +130,7 @@ class DuckDbSource(Closing):
 
         Raises:
             SourceError: the plan asks for what cannot be done with its columns' types.
-            SourceReplaced: the database has not reached `since`.
         """
-        if since is not None:
-            self._pinner.expect(since)
         reader = SnapshotReader(
             plan, self._snapshots, self._session, self._clock, self._max_skew_seconds, self._repeated
         )
@@ -165,6 +163,15 @@ class DuckDbSource(Closing):
             deletes=self._deletes,
         )
         return CountedReader(tailing, self._session.calls)
+
+    def outrank(self, version: int) -> Position:
+        """The newest position, made a later one if need be, so that its version is greater than `version`.
+
+        Raises:
+            SourceError: the file cannot be read.
+            StateError: the eras could not be raised, or `version` is past them all.
+        """
+        return self._pinner.outrank(version)
 
     def snapshot(self) -> Snapshot:
         """The newest committed state, to be closed soon: it lasts until the writer's next checkpoint.
@@ -279,6 +286,11 @@ class CountedReader:
             return self._reader.digests_after_acknowledgement()
 
     @property
+    def position(self) -> Position | None:
+        """See `TailingReader.position`."""
+        return self._reader.position if isinstance(self._reader, TailingReader) else None
+
+    @property
     def learning(self) -> bool:
         """See `TailingReader.learning`."""
         return self._reader.learning
@@ -303,6 +315,7 @@ def open_source(
     deletes: bool = False,
     decode_check_percent: float | None = CHECK_PERCENT,
     events: SourceEvents | None = None,
+    eras: Eras | None = None,
     clock: Clock | None = None,
 ) -> DuckDbSource:
     """Open the DuckDB file at `path` for reading, whether or not a writer holds it.
@@ -322,12 +335,14 @@ def open_source(
         decode_check_percent: of rounds of the log that our own decoder and DuckDB both decode; None: DuckDB
             decodes all of them alone.
         events: is told what happens while tables are read.
+        eras: counts the stretches of the file's history on, from run to run, so that rows that are read later
+            have greater versions whatever the file does. None: from a number that grows with the time of day.
 
     Raises:
         SourceError: there is no such file, it is no DuckDB database, or a newer one.
     """
     clock = clock or SystemClock()
-    pinner = Pinner(Path(path), clock)
+    pinner = Pinner(Path(path), clock, eras)
     events = events or NoEvents()
     use_direct = sys.platform == "win32" if direct is None else direct
     session = Session(

@@ -144,6 +144,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Of `rows`, those that were delivered before everything was to be delivered again
         "ALTER TABLE tables ADD COLUMN rows_before INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        """
+        CREATE TABLE eras (
+            only INTEGER PRIMARY KEY,     -- 0: there is one row
+            next INTEGER NOT NULL         -- no era from there on was ever taken
+        ) STRICT
+        """,
+        "ALTER TABLE sources ADD COLUMN floor INTEGER NOT NULL DEFAULT 0",  # its replicator is past this era
+    ),
 )
 
 VERSION = len(MIGRATIONS)
@@ -158,6 +167,7 @@ _TABLES = (
     "broken_tables",
     "spool",
     "delivered_digests",
+    "eras",
 )
 
 

@@ -31,7 +31,7 @@ def append(
                 each.chunk,
                 each.rows,
                 None if each.mark is None else each.mark.to_json(),
-                None if each.position is None else str(each.position),
+                None if each.position is None else each.position.to_text(),
                 each.schema_version,
                 each.at,
                 _digest(each.payload or b""),

@@ -15,10 +15,12 @@ from typing import Any
 from cdc.change import Mark, Position, TableId
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
+from cdc.eras import first_era
 from cdc.errors import StateError
 from cdc.state import breaks, digests, spool
 from cdc.state.breaks import Breaks
 from cdc.state.database import Database, Mode
+from cdc.state.eras import StoredEras
 from cdc.state.failed import RETRY_BACKOFF_SEC, FailedRecord, FailedRows
 
 FILE_NAME = "state.sqlite3"
@@ -53,6 +55,7 @@ class Store(Closing):
         self.database = database
         self.clock = clock
         self.failed_rows = FailedRows(database, backoff_sec)
+        self.eras = StoredEras(database, lambda: first_era(clock.wall()))
 
     def __repr__(self) -> str:
         return f"Store({self.database.path})"

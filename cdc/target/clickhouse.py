@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from cdc.change import TableId, TablePlan
+from cdc.change import UNREACHABLE, TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.closing import Closing
 from cdc.config.endpoint import Endpoint
@@ -17,7 +17,8 @@ from cdc.errors import TargetError
 from cdc.sighting import Sighting
 from cdc.target.ddl import TableDefinition, define, view_name
 from cdc.target.options import TargetOptions
-from cdc.target.ranges import select_maximum, select_range, watermark_text
+from cdc.target.quote import quote_identifier
+from cdc.target.ranges import select_maximum, select_range, select_versions, watermark_text
 from cdc.target.result import readable
 from cdc.target.route import Route, RoutedConnection
 from cdc.target.schema import Difference, FoundTable, compare, held_codecs, inspect
@@ -163,6 +164,38 @@ class ClickHouseTarget(Closing):
         with self._stream(sql, [codec]) as reader:
             batches = [batch for batch in reader if batch.num_rows]
         return watermark_text(batches[0].column(0)) if batches else None
+
+    def newest_version(self, plan: TablePlan) -> int | None:
+        """The greatest version in the plan's table that can be outranked, of deleted rows too; None where no
+        row has one.
+
+        Raises:
+            TargetError: there is no table, or it cannot be read.
+        """
+        newest, rows, _ = self._versions(self._define(plan))
+        return newest if rows else None
+
+    def check_versions(self, plan: TablePlan) -> None:
+        """See that every row of the plan's table can be outranked.
+
+        Raises:
+            TargetError: some cannot, or it cannot be read.
+        """
+        definition = self._define(plan)
+        if beyond := self._versions(definition)[2]:
+            version = quote_identifier(self._options.version_column)
+            raise TargetError(
+                "mend",
+                definition.qualified,
+                f"{beyond:,} of its rows have a version that no other row can outrank",
+                f"Run ALTER TABLE {definition.qualified} DELETE WHERE {version} >= {UNREACHABLE}",
+            )
+
+    def _versions(self, definition: TableDefinition) -> tuple[int, int, int]:
+        sql, codecs = select_versions(definition)
+        with self._stream(sql, codecs) as reader:
+            [row] = [row for batch in reader for row in batch.to_pylist()]
+        return row["newest"], row["rows"], row["beyond"]
 
     def query(self, sql: str) -> pa.RecordBatchReader:
         """The result of any SELECT, in the target's database. Types without an exact Arrow type come as text.

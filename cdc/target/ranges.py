@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from cdc.change import TablePlan
+from cdc.change import UNREACHABLE, Column, TablePlan
 from cdc.errors import TargetError
 from cdc.target.ddl import TableDefinition
 from cdc.target.quote import quote_identifier, quote_string
 from cdc.target.types import ColumnCodec
+from cdc.target.types.numbers import fixed
 
 
 def select_range(
@@ -63,6 +64,20 @@ def select_maximum(
         f"SELECT {name} FROM {definition.qualified} "  # noqa: S608 - all of it quoted
         f"WHERE {' AND '.join(terms)} ORDER BY {_ordered(mark)} DESC LIMIT 1"
     ), mark
+
+
+def select_versions(definition: TableDefinition) -> tuple[str, tuple[ColumnCodec, ...]]:
+    """A SELECT of the greatest version that can be outranked, of how many rows have one, and of how many have
+    one that cannot be; and the codecs it is read with."""
+    version = quote_identifier(definition.options.version_column)
+    names = ("newest", "rows", "beyond")
+    found = (
+        f"max(if({version} < {UNREACHABLE}, {version}, 0))",
+        f"countIf({version} < {UNREACHABLE})",
+        f"countIf({version} >= {UNREACHABLE})",
+    )
+    sql = f"SELECT {', '.join(map('toUInt64({}) AS {}'.format, found, names))} FROM {definition.qualified}"  # noqa: S608
+    return sql, tuple(ColumnCodec(Column(name, "UBIGINT", False), fixed("UBIGINT")) for name in names)
 
 
 def watermark_text(array: pa.Array) -> str:

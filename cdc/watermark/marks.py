@@ -17,6 +17,7 @@ from cdc.errors import LeaseHeld, Meaning, StateError
 from cdc.state import breaks, held, spool
 from cdc.state import digests as delivered_digests
 from cdc.state.database import Database
+from cdc.state.eras import StoredEras
 from cdc.state.failed import FailedRecord, FailedRows
 from cdc.state.lease import HeldLease
 from cdc.state.store import Store
@@ -34,7 +35,7 @@ def bind(store: Store, source: str, lease: HeldLease) -> BoundMarks:
     """
     if lease.source != source:
         raise ValueError(f"the lease is of {lease.source}, not of {source}")
-    marks = BoundMarks(store.database, store.failed_rows, lease, store.clock)
+    marks = BoundMarks(store.database, store.failed_rows, lease, store.clock, store.eras)
     marks.check_lease()
     return marks
 
@@ -42,12 +43,15 @@ def bind(store: Store, source: str, lease: HeldLease) -> BoundMarks:
 class BoundMarks:
     """The marks of one source, for the replicator that holds its lease. Threads may share it."""
 
-    def __init__(self, database: Database, failed: FailedRows, lease: HeldLease, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, failed: FailedRows, lease: HeldLease, clock: Clock, eras: StoredEras
+    ) -> None:
         """Overtake every earlier replicator of the lease's source: none of them can commit from now on."""
         self._database = database
         self._failed = failed
         self._lease = lease
         self._clock = clock
+        self._eras = eras
         self._resets: dict[TableId, int] = {}
         self._chunks: dict[TableId, int] = {}
         """The last chunk delivered of each table: what was sent at last is not spooled any more."""
@@ -127,7 +131,7 @@ class BoundMarks:
                     "mark": None if decision.mark is None else decision.mark.to_json(),
                     "rows": decision.rows,
                     "bytes": decision.bytes,
-                    "position": None if decision.position is None else str(decision.position),
+                    "position": None if decision.position is None else decision.position.to_text(),
                     "schema_version": decision.schema_version,
                     "now": now,
                 },
@@ -142,8 +146,9 @@ class BoundMarks:
                 self._chunks[table] = decision.chunk
         return forgotten
 
-    def remember(self, table: TableId, digests: bytes) -> None:
-        """Store what the table's reader knows the target to hold, in place of what it knew before.
+    def remember(self, table: TableId, digests: bytes, position: Position | None = None) -> None:
+        """Store what the table's reader knows the target to hold, in place of what it knew before, and the
+        position up to which everything is delivered.
 
         Raises:
             StateError: it was not stored. The meaning is retry where the mark was reset meanwhile.
@@ -154,6 +159,9 @@ class BoundMarks:
             if stored.resets != self._resets.get(table, stored.resets):
                 raise _reset_meanwhile(table)
             delivered_digests.store(connection, self._lease.source, table, digests)
+            if position is not None:
+                place = (self._lease.source, table.schema, table.name)
+                connection.execute(_MOVE, (position.to_text(), *place))
 
     def note_unseen(self, table: TableId, reason: str) -> None:
         """Remember that changes of the table may have gone unseen; it is on the disk when this returns.
@@ -282,13 +290,20 @@ class BoundMarks:
             connection.execute(_HASTEN, values)
 
     def check_lease(self) -> None:
-        """See that this replicator is still the one, before it begins an insert.
+        """See that this replicator is still the one, before it begins an insert; and whether somebody else
+        delivers rows with an era of his own, past which it is to go on then.
 
         Raises:
             LeaseHeld: the lease was given up, or another replicator has overtaken this one.
+            StateError: the store cannot be used.
         """
-        rows = self._database.query(_EPOCH, (self._lease.source,))
-        self._check_epoch(rows[0][0] if rows else None)
+        [(epoch, era)] = self._database.query(_EPOCH_AND_ERA, (self._lease.source,))
+        self._check_epoch(epoch)
+        floor = self._eras.seen(era)
+        if floor is not None:  # no position is made any more that is not past it, and that may be relied on
+            with self._database.transaction() as connection:
+                self._fence(connection)
+                connection.execute(_PAST, (floor, self._lease.source))
 
     def _fence(self, connection: sqlite3.Connection) -> None:
         row = connection.execute(_EPOCH, (self._lease.source,)).fetchone()
@@ -367,6 +382,9 @@ _NEXT_EPOCH = """
     RETURNING epoch
 """
 _EPOCH = "SELECT epoch FROM sources WHERE source = ?"
+_EPOCH_AND_ERA = "SELECT (SELECT epoch FROM sources WHERE source = ?), (SELECT next FROM eras)"
+_PAST = "UPDATE sources SET floor = ? WHERE source = ?"
+_MOVE = "UPDATE tables SET position = ? WHERE source = ? AND schema_name = ? AND table_name = ?"
 _TABLE = """
     SELECT mark, columns, position, rows, bytes, batches, schema_version, resets, delivered_to, rows_before
     FROM tables WHERE source = ? AND schema_name = ? AND table_name = ?

@@ -48,7 +48,7 @@ def delivered(place: Place, kind: str, values: tuple[str, ...]) -> TablePlan:
     versions = pa.array([1] * len(rows), pa.uint64())
     with place.target(auto_create=True) as target:
         table = target.open(plan)
-        table.send(table.encode(Batch(plan, rows, versions, None, Position(1, 1), 0.0)))
+        table.send(table.encode(Batch(plan, rows, versions, None, Position(1, 1, 1), 0.0)))
     return plan
 
 

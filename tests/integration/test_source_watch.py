@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc.change import Position
+from cdc.change import NOWHERE
 from cdc.clock import SystemClock
 from cdc.errors import Meaning, SourceError
 from cdc.source import open_source
@@ -107,7 +107,7 @@ def test_a_wait_in_vain_ends_with_its_time(writer: Writer) -> None:
 def test_a_position_that_differs_already_is_not_waited_for(writer: Writer) -> None:
     clock = FakeClock()
     watch = Watch(Pinner(writer.path, clock), clock, 1.0, notify=False)
-    assert watch.wait(Position(0, 0), 30.0) == watch.position()
+    assert watch.wait(NOWHERE, 30.0) == watch.position()
     assert clock.waits == []
     watch.close()
 

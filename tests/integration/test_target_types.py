@@ -44,7 +44,7 @@ def batch(plan: TablePlan, arrays: list[pa.Array]) -> Batch:
         rows=pa.RecordBatch.from_arrays(arrays, names=list(plan.column_names)),
         versions=pa.array(range(1, rows + 1), pa.uint64()),
         mark=Mark("1", ("1",)),
-        position=Position(1, 1),
+        position=Position(1, 1, 1),
         seen_at=0.0,
     )
 

@@ -39,7 +39,7 @@ with Lease(directory, "source") as lease, open_store(directory) as store:
         number += 1
         failed = tuple(FailedRow((f"{number}-{n}",), None, "bad", bytes(500), number) for n in range(20))
         mark = Mark(str(number), (str(number),))
-        marks.commit(Decision(table, mark, 1, 10, Position(1, number), f"v{number // 7}", failed))
+        marks.commit(Decision(table, mark, 1, 10, Position(1, 1, number), f"v{number // 7}", failed))
         print(number, flush=True)
 """
 
@@ -101,7 +101,7 @@ def test_a_replicator_that_ends_before_any_of_its_statements_leaves_a_whole_stor
             marks.describe(PLAN)
             assert marks.load(PLAN.table).rows == 0
             failed = tuple(FailedRow((str(n),), None, "bad", bytes(500), 1) for n in range(3))
-            marks.commit(Decision(PLAN.table, Mark("1", ()), 1, 10, Position(1, 1), "v1", failed))
+            marks.commit(Decision(PLAN.table, Mark("1", ()), 1, 10, Position(1, 1, 1), "v1", failed))
     shutil.copytree(directory, copies / "done")
     states = []
     for copy in sorted(copies.iterdir()):

@@ -78,13 +78,16 @@ class LoggedSource:
         return [TableSchema(PLAN.table, PLAN.columns, PLAN.key)]
 
     def position(self) -> Position:
-        return Position(1, self.end)
+        return Position(1, 1, self.end)
 
     def open(
         self, plan: TablePlan, since: Position | None = None, digests: bytes | None = None
     ) -> LoggedReader:
         self.opened.append(since)
         return LoggedReader(self, plan, 0 if since is None else since.offset)
+
+    def outrank(self, version: int) -> Position:
+        return self.position()
 
     def after(self, seq: int) -> list[Change]:
         with self._changed:
@@ -93,9 +96,9 @@ class LoggedSource:
     def wait(self, since: Position, timeout_seconds: float) -> Position:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._woken or since != Position(1, len(self.history)), timeout_seconds / SPEED
+                lambda: self._woken or since != Position(1, 1, len(self.history)), timeout_seconds / SPEED
             )
-            return Position(1, len(self.history))
+            return Position(1, 1, len(self.history))
 
     def nudge(self) -> None: ...
 
@@ -116,6 +119,7 @@ class LoggedReader:
     """Hands out again what it handed out in the read before and was not acknowledged, as real ones do."""
 
     learning = False
+    position = None
 
     def __init__(self, source: LoggedSource, plan: TablePlan, at: int) -> None:
         self._source = source
@@ -164,7 +168,7 @@ def change_batch(changes: Sequence[Change], plan: TablePlan = PLAN) -> Batch:
         rows=rows,
         versions=pa.array(seqs, pa.uint64()),
         mark=Mark(str(seqs[-1]), (str(keys[-1]),)),
-        position=Position(1, seqs[-1]),
+        position=Position(1, 1, seqs[-1]),
         seen_at=QuickClock().monotonic(),
         deleted=deleted if deleted.true_count else None,
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cdc.app import opening
-from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, TableId
+from cdc.change import Batch, BatchLimits, Encoded, FailedRow, Mark, Position, TableId
 from cdc.cli import main
 from cdc.clock import SystemClock
 from cdc.replicator.ports import TableReader, TargetTable
@@ -131,9 +131,9 @@ class _Marks(_Wrapped):
         self._inner.append(table, entries)
         reach("after spooling")
 
-    def remember(self, table: TableId, digests: bytes) -> None:
+    def remember(self, table: TableId, digests: bytes, position: Position | None = None) -> None:
         reach("before digests")
-        self._inner.remember(table, digests)
+        self._inner.remember(table, digests, position)
         reach("after digests")
 
 

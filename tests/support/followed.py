@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+from cdc.eras import MemoryEras
 from cdc.source import DuckDbSource, open_source
 from tests.support.kept import Heard, Kept, written
 from tests.support.sources import plan_of
@@ -22,6 +24,9 @@ class Followed:
         self.heard = Heard()
         self.writer: Writer
         self.version = ""
+        self.eras = MemoryEras(0.0)
+        """They count on, as those of the state store do."""
+        self.options: dict[str, Any] = {}
         self.source: DuckDbSource
         self.kept: Kept
 
@@ -39,11 +44,16 @@ class Followed:
     def follow(self, *, deletes: bool = True, encryption_key: str | None = None) -> None:
         """Open the source, and read what there is. The overlap is 0, so that a snapshot past the mark shows
         no update."""
-        self.source = self.stack.enter_context(
-            open_source(self.path, deletes=deletes, events=self.heard, encryption_key=encryption_key)
-        )
+        self.options = {"deletes": deletes, "encryption_key": encryption_key}
+        self.open()
         self.kept = Kept(self.source, plan_of(self.source, "t"))
         self.kept.read()
+
+    def open(self) -> None:
+        """Open the source, again, as another process does."""
+        self.source = self.stack.enter_context(
+            open_source(self.path, events=self.heard, eras=self.eras, **self.options)
+        )
 
     def run(self, *statements: str) -> None:
         for statement in statements:

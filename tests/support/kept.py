@@ -9,7 +9,8 @@ from typing import cast
 
 import duckdb
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TableId, TablePlan, Unseen
+from cdc.change import NOWHERE, Batch, BatchLimits, Mark, Position, TableId, TablePlan, Unseen
+from cdc.errors import HistoryBroken
 from cdc.replicator.ports import TableReader
 from cdc.source import DuckDbSource
 from tests.support.sources import LIMITS
@@ -62,6 +63,7 @@ class Kept:
     """Reads one table as the replicator does, and keeps what a query with FINAL would show of it."""
 
     def __init__(self, source: DuckDbSource, plan: TablePlan) -> None:
+        self._source = source
         self._plan = plan
         self._versions: dict[Row, int] = {}
         self._rows: dict[Row, Row | None] = {}
@@ -82,8 +84,19 @@ class Kept:
 
     def read(self, limits: BatchLimits = LIMITS) -> int:
         """Read to the end, each batch acknowledged two batches later; answers how many rows came."""
-        flying: deque[Batch] = deque()
         before = self.handed_out
+        try:
+            self._read(limits)
+        except HistoryBroken as error:
+            self.reader.close()
+            self.unseen.append(Unseen(error.problem))
+            self.mark = self.position = self.digests = None
+            self.reader = self._source.open(self._plan)
+            self._read(limits)
+        return self.handed_out - before
+
+    def _read(self, limits: BatchLimits) -> None:
+        flying: deque[Batch] = deque()
         for batch in self.reader.read(self.mark, limits):
             self.before_send()
             flying.append(batch)
@@ -92,14 +105,13 @@ class Kept:
         while flying:
             self.take(flying.popleft())
         self.note()
-        self.store(self.reader.digests_after_acknowledgement())
-        return self.handed_out - before
+        self.store(self.reader.digests_after_acknowledgement(), self.reader.position)
 
     def learn(self) -> None:
         """Let the reader learn all there is to know of what was handed out."""
 
         def learnt() -> bool:
-            self.store(self.reader.digests_after_acknowledgement())
+            self.store(self.reader.digests_after_acknowledgement(), self.reader.position)
             return not self.reader.learning
 
         wait_until(learnt, "everything to be learnt", 60.0)
@@ -124,6 +136,7 @@ class Kept:
     def reopen(self, source: DuckDbSource, since: Position | None = None) -> None:
         """Go on with a new reader, as after a restart: from the last batch's position, or from `since`."""
         self.reader.close()
+        self._source = source
         self.reader = source.open(self._plan, since or self.position, self.digests)
 
     @property
@@ -141,9 +154,15 @@ class Kept:
         self.note()
         self.store(self.reader.digests_before_send())
 
-    def store(self, digests: bytes | None) -> None:
+    def inherit(self, other: Kept) -> None:
+        """The target is that of `other`, and nothing is known of it."""
+        self._versions, self._rows = other._versions, other._rows
+        self.reopen(self._source, NOWHERE)
+
+    def store(self, digests: bytes | None, position: Position | None = None) -> None:
         """Store what the reader gave, if it gave anything."""
-        self.digests = digests or self.digests
+        if digests is not None:
+            self.digests, self.position = digests, position or self.position
 
     def take(self, batch: Batch) -> None:
         """Acknowledge `batch`, and keep its rows."""

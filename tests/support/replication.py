@@ -52,7 +52,7 @@ def batch_of(seqs: Sequence[int], table: TablePlan = PLAN, *, seen_at: float = 1
         rows=rows,
         versions=pa.array(seqs, pa.uint64()),
         mark=Mark(str(seqs[-1]), (str(seqs[-1]),)),
-        position=Position(1, seqs[-1]),
+        position=Position(1, 1, seqs[-1]),
         seen_at=seen_at,
     )
 
@@ -88,7 +88,7 @@ class MemorySource:
 
     def position(self) -> Position:
         with self._changed:
-            return Position(1, self._commits)
+            return Position(1, 1, self._commits)
 
     def open(
         self, plan: TablePlan, since: Position | None = None, digests: bytes | None = None
@@ -98,6 +98,9 @@ class MemorySource:
             raise error
         return MemoryReader(self, plan)
 
+    def outrank(self, version: int) -> Position:
+        return self.position()
+
     def rows(self, table: TableId) -> list[int]:
         with self._changed:
             return sorted(self._rows[table])
@@ -106,10 +109,10 @@ class MemorySource:
         with self._changed:
             nudges = self._nudges
             self._changed.wait_for(
-                lambda: self._woken or nudges != self._nudges or since != Position(1, self._commits),
+                lambda: self._woken or nudges != self._nudges or since != Position(1, 1, self._commits),
                 timeout_seconds,
             )
-            return Position(1, self._commits)
+            return Position(1, 1, self._commits)
 
     def nudge(self) -> None:
         with self._changed:
@@ -153,6 +156,7 @@ class MemoryReader:
         return None
 
     learning = False
+    position = None
 
     def close(self) -> None: ...
 
@@ -183,6 +187,11 @@ class MemoryTarget:
 
     def sightings(self, plans: Sequence[TablePlan]) -> Mapping[TableId, Sighting | None]:
         return {plan.table: self.sighting(plan) for plan in plans}
+
+    def newest_version(self, plan: TablePlan) -> int | None:
+        if (error := self.open_error(plan)) is not None:
+            raise error
+        return max(self.received(plan.target), default=None)  # numbers are versions, see `batch_of`
 
     def ping(self) -> float:
         if (error := self.ping_error()) is not None:
@@ -258,7 +267,7 @@ class MemoryMarks:
         if self.lease_error is not None:
             raise self.lease_error
 
-    def remember(self, table: TableId, digests: bytes) -> None: ...
+    def remember(self, table: TableId, digests: bytes, position: Position | None = None) -> None: ...
 
     def note_unseen(self, table: TableId, reason: str) -> None:
         if (error := self.refuse_note()) is not None:

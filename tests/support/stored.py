@@ -29,7 +29,7 @@ def decision(
     mark: Mark | str | None, *failed: FailedRow, table: TableId = TRADES, version: str = "v1"
 ) -> Decision:
     mark = Mark(mark, ("00000000-0000-7000-8000-000000000000",)) if isinstance(mark, str) else mark
-    return Decision(table, mark, 10, 100, Position(1, 2), version, failed)
+    return Decision(table, mark, 10, 100, Position(1, 1, 2), version, failed)
 
 
 def failed_row(key: str, *, reason: str = "too long", payload: bytes = b"row", version: int = 1) -> FailedRow:

@@ -40,7 +40,7 @@ def trades(
         rows=pa.RecordBatch.from_arrays([values[name] for name in names], names=names),
         versions=pa.array([version] * count, pa.uint64()),
         mark=Mark(str(first + count - 1), (str(trade_id(first + count - 1)),)),
-        position=Position(1, 1),
+        position=Position(1, 1, 1),
         seen_at=0.0,
         deleted=pa.array([True] * count) if deleted else None,
     )

@@ -94,7 +94,7 @@ def without(states: States, *keys: str) -> States:
 
 def failed_record(key: str, reason: str) -> FailedRecord:
     row = pa.Table.from_pylist([{"id": key, "seq": 1}], SCHEMA).to_batches()[0]
-    batch = Batch(PLAN, row, pa.array([1], pa.uint64()), Mark("1", (key,)), Position(1, 1), 0.0)
+    batch = Batch(PLAN, row, pa.array([1], pa.uint64()), Mark("1", (key,)), Position(1, 1, 1), 0.0)
     failed: FailedRow = failed_row(batch, 0, reason)
     return FailedRecord(7, "0f3a", PLAN.table, failed, 1, 0.0, 0.0, 0.0)
 

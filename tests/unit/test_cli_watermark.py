@@ -40,10 +40,10 @@ def state(tmp_path: Path) -> Path:
         marks.describe(plan(TRADES))
         marks.describe(plan(ORDERS, "TIMESTAMP_NS"))
         row = pa.record_batch({"id": [7], "note": ["too [long]"]})
-        batch = Batch(plan(TRADES), row, pa.array([3], pa.uint64()), None, Position(1, 1), 0.0)
+        batch = Batch(plan(TRADES), row, pa.array([3], pa.uint64()), None, Position(1, 1, 1), 0.0)
         rows = (payload(batch, "7"), payload(batch, "8"))
-        marks.commit(Decision(TRADES, Mark("1000", ("7",)), 5000, 9, Position(1, 5), "v", rows))
-        marks.commit(Decision(ORDERS, Mark("2024-01-01 00:00:00", ("1",)), 2, 9, Position(1, 6), "v"))
+        marks.commit(Decision(TRADES, Mark("1000", ("7",)), 5000, 9, Position(1, 1, 5), "v", rows))
+        marks.commit(Decision(ORDERS, Mark("2024-01-01 00:00:00", ("1",)), 2, 9, Position(1, 1, 6), "v"))
     return directory
 
 
@@ -95,7 +95,7 @@ def test_marks_are_listed_as_json(run: Run) -> None:
     orders, trades = json.loads(run("watermark", "list", "--json").output)
     assert (orders["table"], orders["mark"]) == ("main.orders", "2024-01-01 00:00:00")
     assert (trades["mark"], trades["key"], trades["key_columns"]) == ("1000", ["7"], ["id"])
-    assert (trades["rows"], trades["failed_rows"], trades["position"]) == (5000, 2, "1:5")
+    assert (trades["rows"], trades["failed_rows"], trades["position"]) == (5000, 2, "1:1:5")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_running_replicator_is_in_the_way_unless_forced(run: Run, state: Path)
         assert isinstance(error, LeaseHeld)
         assert "--force" in str(error)
         assert run("resync", "trades", "--yes", "--force").exit_code == 0
-        commit = Decision(TRADES, Mark("1001", ("8",)), 1, 1, Position(1, 7), "v")
+        commit = Decision(TRADES, Mark("1001", ("8",)), 1, 1, Position(1, 1, 7), "v")
         with pytest.raises(StateError, match="was reset"):
             replicator.commit(commit)
         assert replicator.load(TRADES).mark is None
@@ -246,7 +246,7 @@ def test_a_failed_row_is_shown_with_every_value(run: Run) -> None:
 def test_a_value_cannot_steer_the_terminal(run: Run, state: Path) -> None:
     with open_store(state) as store, Lease(state, "0f3a") as lease:
         row = FailedRow(("\x1b[2J",), None, "\x1b]0;title\x07", b"", 1)
-        bind(store, "0f3a", lease).commit(Decision(ORDERS, None, 0, 0, Position(1, 7), "v", (row,)))
+        bind(store, "0f3a", lease).commit(Decision(ORDERS, None, 0, 0, Position(1, 1, 7), "v", (row,)))
     output = run("failed", "list", "orders").output
     assert "\x1b" not in output
     assert "\\x1b[2J" in output

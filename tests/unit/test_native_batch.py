@@ -44,7 +44,7 @@ def batch(days: list[int | None], notes: list[str | None], deleted: list[bool] |
         rows=rows,
         versions=pa.array(range(100, 100 + len(days)), pa.uint64()),
         mark=Mark("2024-01-01", ("x",)),
-        position=Position(1, 2),
+        position=Position(1, 1, 2),
         seen_at=0.0,
         deleted=None if deleted is None else pa.array(deleted),
     )
@@ -115,7 +115,7 @@ def test_bad_rows_are_set_aside_whatever_else_the_rows_hold(kind: str) -> None:
         rows=rows,
         versions=pa.array(range(count), pa.uint64()),
         mark=None,
-        position=Position(1, 2),
+        position=Position(1, 1, 2),
         seen_at=0.0,
     )
     codecs = [column_codec(each, SERVER) for each in columns]
@@ -156,7 +156,7 @@ def test_the_same_rows_have_the_same_token_in_every_run_and_release() -> None:
         longer.slice(1, 2),
         rows=batch([1, None], ["a", "b"]).rows,
         versions=batch([1, None], ["a", "b"]).versions,
-        position=Position(9, 9),
+        position=Position(1, 9, 9),
         seen_at=5.0,
     )
     assert token(same) == token(batch([1, None], ["a", "b"]))

@@ -22,7 +22,7 @@ AWAY = target_error("insert into", "trades", ConnectionRefusedError())
 
 
 def delivered(lag_seconds: float = 0.01, failed_rows: int = 0) -> Delivered:
-    return Delivered(TRADES, "trades", 5, 99, failed_rows, None, Position(1, 2), lag_seconds, 0.001, 0.002)
+    return Delivered(TRADES, "trades", 5, 99, failed_rows, None, Position(1, 1, 2), lag_seconds, 0.001, 0.002)
 
 
 @dataclass

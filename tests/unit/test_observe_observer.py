@@ -60,7 +60,7 @@ def delivered(rows: int = 5, *, mark: str | None = "17", failed_rows: int = 0) -
         bytes=rows * 10,
         failed_rows=failed_rows,
         mark=None if mark is None else Mark(mark, ("k",)),
-        position=Position(3, 400),
+        position=Position(1, 3, 400),
         lag_seconds=0.02,
         encode_seconds=0.001,
         send_seconds=0.01,

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.change import Batch, Position, TableId, TablePlan, TableSchema
+from cdc.change import UNREACHABLE, Batch, Position, TableId, TablePlan, TableSchema, era_of
 from cdc.comparison.compare import Comparer, Digest, Overview, Span, spans
 from cdc.comparison.digest import RowHasher
 from cdc.comparison.reconciliation import PATIENCE_SECONDS, Reconciliation, Sides, groups
-from cdc.comparison.repair import Repaired, delete_gone, deliver_again
-from cdc.errors import SnapshotSuperseded
+from cdc.comparison.repair import Outranking, Repaired, delete_gone, deliver_again
+from cdc.errors import SnapshotSuperseded, TargetError
 from cdc.replicator.delivery import Stopped
 from tests.support.clock import FakeClock
 from tests.unit.test_compare import PLAN, SCHEMA, Row, Side, States, hasher, rows
@@ -38,6 +38,7 @@ class World:
     target: dict[str, tuple[int, Row | None]]
     script: list[Callable[[World], None]] = field(default_factory=list)
     position: int = 100
+    era: int = 1
     undelivered: list[tuple[str, int, Row | None]] = field(default_factory=list)
     sent: list[tuple[int, bool]] = field(default_factory=list)
     refused: frozenset[str] = frozenset()
@@ -58,7 +59,7 @@ class World:
         """The loop's turn: each change arrives as of its commit, in order."""
         for _ in range(min(count, len(self.undelivered))):
             key, position, row = self.undelivered.pop(0)
-            self.arrive(key, Position(1, position).as_version(), row)
+            self.arrive(key, _at(position, self.era).as_version(), row)
 
     def arrive(self, key: str, version: int, row: Row | None) -> None:
         if version >= self.target.get(key, (0, None))[0]:
@@ -68,12 +69,19 @@ class World:
         return {key: row for key, (_, row) in self.target.items() if row is not None}
 
 
+def _at(position: int, era: int) -> Position:
+    """Commits end further apart than versions tell."""
+    return Position(era, 1, 32 * position)
+
+
 class WorldSource:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def position(self) -> Position:
-        found = Position(1, self._world.position)
+    def outrank(self, version: int) -> Position:
+        if _at(self._world.position, self._world.era).as_version() <= version:
+            self._world.era = era_of(version) + 1
+        found = _at(self._world.position, self._world.era)
         self._world.step()
         return found
 
@@ -114,6 +122,14 @@ class WorldTarget:
 
     def maximum(self, plan: TablePlan, upto: str | None = None) -> str | None:
         return None
+
+    def newest_version(self, plan: TablePlan) -> int | None:
+        versions = [version for version, _ in self._world.target.values()]
+        return max((each for each in versions if each < UNREACHABLE), default=None)
+
+    def check_versions(self, plan: TablePlan) -> None:
+        if any(version >= UNREACHABLE for version, _ in self._world.target.values()):
+            raise TargetError("mend", "t", "a version that nothing outranks", "Run ALTER TABLE t DELETE")
 
 
 class WorldRedelivery:
@@ -210,12 +226,25 @@ def test_rows_set_aside_or_waiting_for_their_group_are_left_to_the_replicator() 
     assert world.present().keys() == ONE.keys() - {"k2"}
 
 
-def test_a_row_that_the_target_has_with_a_greater_version_is_said_to_be_left() -> None:
-    target = delivered(ONE) | {"k2": (1 << 63, (2, -1.0, None))}
+def test_a_repair_outranks_a_row_that_the_target_has_with_a_greater_version() -> None:
+    """[issue 12 case 28] And what comes later outranks the repair."""
+    target = delivered(ONE) | {"k2": (Position(9, 0, 5000).as_version(), (2, -1.0, None))}
     world = World(dict(ONE), target)
     bench = Bench(world)
-    assert bench.reconcile() == (Repaired(sent=1), 1)
+    assert bench.reconcile() == (Repaired(sent=1), 0)
     assert bench.repairs == 1
+    world.commit("k2", (3, 3.0, None))
+    world.deliver()
+    assert world.present() == world.source
+
+
+def test_a_row_with_a_version_that_nothing_outranks_is_said_to_be_left_with_what_to_run() -> None:
+    target = delivered(ONE) | {"k2": (2**64 - 1, (2, -1.0, None)), "k3": (UNREACHABLE - 1, (3, -1.0, None))}
+    world = World(dict(ONE), target)
+    bench = Bench(world)
+    with pytest.raises(TargetError, match="ALTER TABLE"):
+        bench.reconcile()
+    assert {key for key, row in ONE.items() if world.present()[key] != row} == {"k2"}
 
 
 def test_a_row_that_the_target_refuses_is_set_aside_and_not_sent_for_ever() -> None:
@@ -322,8 +351,9 @@ def test_a_row_repaired_once_has_the_version_of_a_position_before_its_read(
     found = comparer.differences(Span())
     world.script = [act(step) for step in script]
     send, every = WorldRedelivery(world).send, spans(BOUNDARIES)
-    deliver_again(comparer, sides, every, found, send)
-    delete_gone(comparer, sides, {Span(): found}, every, send)
+    clock = Outranking(sides, WorldTarget(world))
+    deliver_again(comparer, clock, every, found, send)
+    delete_gone(comparer, clock, {Span(): found}, every, send)
     world.script.clear()
     world.deliver(len(world.undelivered))
     assert repr(sorted(world.present().items())) == repr(sorted(world.source.items()))

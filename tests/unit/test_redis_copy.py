@@ -67,7 +67,7 @@ def test_every_type_comes_back_as_it_was(redis_server: RedisServer) -> None:
     columns = (Column("id", "UUID"), Column("seq", "BIGINT"))
     plan = TablePlan(TableId("main", "t"), "t", columns, ("id",), columns[1])
     rows = pa.RecordBatch.from_pydict(values)
-    batch = Batch(plan, rows, pa.array([2**64 - 1], pa.uint64()), Mark("7", ("x",)), Position(1, 1), 0.0)
+    batch = Batch(plan, rows, pa.array([2**64 - 1], pa.uint64()), Mark("7", ("x",)), Position(1, 1, 1), 0.0)
     events = Events()
     with copy_of(redis_server.options, events) as redis_copy:
         redis_copy.offer(batch)

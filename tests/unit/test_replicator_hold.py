@@ -64,7 +64,7 @@ def batch_of(rows: Sequence[Row], version: int = 7) -> Batch:
         rows=pa.RecordBatch.from_pylist(values, SCHEMA),
         versions=pa.array([version] * len(rows), pa.uint64()),
         mark=Mark(str(rows[-1].seq), (str(rows[-1].id),)),
-        position=Position(1, rows[-1].seq),
+        position=Position(1, 1, rows[-1].seq),
         seen_at=0.0,
         deleted=pa.array([row.deleted for row in rows]) if any(row.deleted for row in rows) else None,
     )

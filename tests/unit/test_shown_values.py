@@ -71,7 +71,7 @@ def test_a_failed_row_is_shown_with_its_types_and_values_as_duckdb_writes_them(t
         rows = connection.sql("SELECT * FROM each").to_arrow_table().to_batches()[0]
     columns = (Column("seq", "BIGINT"), *(Column(kind, kind) for kind in VALUES))
     plan = TablePlan(TableId("main", "each"), "each", columns, ("HUGEINT",), columns[0])
-    batch = Batch(plan, rows, pa.array([1], pa.uint64()), None, Position(1, 1), 0.0)
+    batch = Batch(plan, rows, pa.array([1], pa.uint64()), None, Position(1, 1, 1), 0.0)
     state = tmp_path / "t.duckdb.cdc"
     with Lease(state, "0f") as lease, open_store(state) as store:
         marks = bind(store, "0f", lease)

@@ -56,6 +56,6 @@ def test_a_snapshot_is_due_until_it_is_read_and_again_after_each_checkpoint() ->
 
 
 def test_what_was_said_of_a_lost_log_is_known_until_it_is_followed_again() -> None:
-    lost = IN[Phase.LOST].said(Position(3, 100), 7.0)
+    lost = IN[Phase.LOST].said(Position(1, 3, 100), 7.0)
     assert lost.lost("it was dropped", 3).told == lost.told
     assert lost.followed(TAIL).told is None

@@ -25,14 +25,14 @@ class Counted:
 
     def found(self, *ids: int | None, at: int = 100, iteration: int = 1) -> None:
         rows = pa.record_batch({"id": pa.array(ids, pa.int64()), "s": ["x"] * len(ids)})
-        self.gap.found(rows, Position(iteration, at))
+        self.gap.found(rows, Position(1, iteration, at))
 
     def shown(self, ids: Sequence[int | None]) -> None:
         values = ", ".join(f"({value or 'NULL'})" for value in ids)
         self.gap.shown(f"(SELECT col0::BIGINT AS id FROM (VALUES {values}))", self._cursor)
 
     def passed(self, offset: int, iteration: int = 1) -> None:
-        self.gap.passed(Position(iteration, offset), self._cursor)
+        self.gap.passed(Position(1, iteration, offset), self._cursor)
 
     def end(self) -> list[int]:
         self.gap.end()

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.source.format.log import CHECKPOINT, FLUSH, LogEnd, LogWalk, parse_log_header
+from cdc.source.format.frames import make_frame
+from cdc.source.format.log import (
+    CHECKPOINT,
+    FLUSH,
+    LogEnd,
+    LogWalk,
+    ReadAt,
+    Rewritten,
+    parse_log_header,
+)
 
 IDENTIFIER = bytes(range(0xF8, 0x108 - 8)) + bytes(8)
 OLD_HEADER = bytes.fromhex("6400 62 6500 02 ffff")
@@ -137,3 +146,78 @@ def test_of_a_log_that_cannot_be_walked_the_size_is_the_position(version: int) -
     end = walked(log)
     assert end is not None
     assert end.committed == end.end == len(log)
+
+
+def read_of(log: bytes) -> ReadAt:
+    return lambda offset, size: log[offset : offset + size]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 255)), min_size=1, max_size=20),
+    st.lists(st.integers(0, 1 << 17), max_size=8),
+    st.data(),
+)
+def test_a_place_has_one_proof_however_the_log_was_looked_at(
+    commits: list[tuple[int, int]], looks: list[int], data: st.DataObject
+) -> None:
+    log, ends = header(1), []
+    for size, byte in commits:
+        log += sound(frame(26, bytes([byte]) * size)) + COMMIT
+        ends.append(len(log))
+    walk = LogWalk((0, 0), log[:512])
+    for size in sorted(min(size, len(log)) for size in looks):
+        look(walk, log[:size])
+    look(walk, log)
+    place = data.draw(st.sampled_from(ends))
+    fresh = LogWalk((0, 0), log[:512])
+    look(fresh, log[:place])
+    assert walk.proof_at(place, read_of(log)) == fresh.proof() == fresh.proof_at(place, read_of(log))
+    assert walk.proof_at(place - 1, read_of(log)) is None
+    assert walk.proof_at(len(log) + 1, read_of(log)) is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 200), st.integers(3, 200))
+def test_another_commit_anywhere_before_a_place_gives_it_another_proof(at: int, count: int) -> None:
+    def log_with(byte: int) -> bytes:
+        return header(1) + b"".join(
+            sound(frame(26, bytes([byte if n == at % count else 0]) * 40)) + COMMIT for n in range(count)
+        )
+
+    one, other = log_with(1), log_with(2)
+    assert len(one) == len(other)
+    first, second = (LogWalk((0, 0), log[:512]) for log in (one, other))
+    look(first, one)
+    look(second, other)
+    assert first.proof() != second.proof()
+
+
+def test_a_log_whose_end_was_written_anew_under_the_walk_is_another_one() -> None:
+    log = header(1) + b"".join(sound(frame(26, bytes([n]) * 40)) + COMMIT for n in range(50))
+    walk = LogWalk((0, 0), log[:512])
+    look(walk, log)
+    anew = log[:-100] + b"x" * 10 + log[-90:] + frame(26) + COMMIT
+    with pytest.raises(Rewritten):
+        look(walk, anew)
+
+
+def test_a_look_reads_nothing_more_than_the_end_and_what_is_new() -> None:
+    log = header(1) + b"".join(sound(frame(26, bytes(40))) + COMMIT for _ in range(200))
+    walk, reads = LogWalk((0, 0), log[:512]), []
+
+    def read_at(offset: int, size: int) -> bytes:
+        reads.append((offset, size))
+        return grown[offset : offset + size]
+
+    grown = log
+    look(walk, log)
+    grown = log + sound(frame(26, bytes(40))) + COMMIT
+    walk.look(len(grown), read_at)
+    assert len(reads) == 1
+    assert sum(size for _, size in reads) <= 2048 + len(grown) - len(log)
+
+
+def sound(framed: bytes) -> bytes:
+    """The frame with the checksum of its payload, in the place of none."""
+    return make_frame(framed[16:])

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdc.change import BatchLimits, Column, Position, TableId, TablePlan
+from cdc.change import BatchLimits, Column, TableId, TablePlan
 from cdc.errors import SourceError
 from cdc.source.quote import identifier, literal
 from cdc.source.table.batching import rebatch
 from cdc.source.table.marking import Marking
 from cdc.source.table.text import duckdb_text
-from cdc.source.table.versions import check_version_column, row_versions
+from cdc.source.table.versions import check_version_column, column_versions
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ VERSIONED = {
 def test_versions_keep_the_order_of_their_column(kind: str) -> None:
     types = {"BIGINT": pa.int64(), "TINYINT": pa.int8(), "UBIGINT": pa.uint64()}
     rows = pa.record_batch({"v": pa.array(VERSIONED[kind], types[kind])})
-    versions = row_versions(rows, plan("BIGINT", version="v", version_type=kind), Position(0, 0)).to_pylist()
+    versions = column_versions(rows, plan("BIGINT", version="v", version_type=kind)).to_pylist()
     assert versions == sorted(versions)
     assert len(set(versions)) == len(versions)
 
@@ -156,21 +156,19 @@ def test_times_are_versions_by_their_native_integer(connection: duckdb.DuckDBPyC
         f"SELECT CAST(x AS {kind}) AS v FROM (VALUES ('1969-12-31'), ('1970-01-01'), ('1970-01-02')) AS t(x)"
     ).to_arrow_table()
     rows = reader.combine_chunks().to_batches()[0]
-    before, epoch, after = row_versions(
-        rows, plan("BIGINT", version="v", version_type=kind), Position(0, 0)
-    ).to_pylist()
+    before, epoch, after = column_versions(rows, plan("BIGINT", version="v", version_type=kind)).to_pylist()
     assert epoch == 1 << 63
     assert before < epoch < after
 
 
 def test_a_row_without_a_version_is_older_than_every_other() -> None:
     rows = pa.record_batch({"v": pa.array([None, -(2**62)], pa.int64())})
-    assert row_versions(rows, plan("BIGINT", version="v"), Position(0, 0)).to_pylist() == [0, 2**62]
+    assert column_versions(rows, plan("BIGINT", version="v")).to_pylist() == [0, 2**62]
 
 
-def test_without_a_version_column_the_position_is_the_version() -> None:
+def test_without_a_version_column_all_rows_are_alike() -> None:
     rows = pa.record_batch({"v": pa.array([1, 2])})
-    assert row_versions(rows, plan("BIGINT"), Position(3, 5)).to_pylist() == [Position(3, 5).as_version()] * 2
+    assert column_versions(rows, plan("BIGINT")).to_pylist() == [0, 0]
 
 
 @pytest.mark.parametrize("kind", ["VARCHAR", "HUGEINT", "DOUBLE", "DECIMAL(18,6)"])

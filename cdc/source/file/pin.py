@@ -9,6 +9,9 @@ half written; its checksum says so, and reading it again helps.
 The logs are append-only up to their committed end for as long as the headers stand. So a `Pin` is the
 headers, and an open descriptor and a length for each log; every read is checked against the headers after it.
 
+Each pin is compared with the one before it. What is not its continuation is another history, of another era
+(see `continuity`, `history`).
+
 Descriptors are opened read-only and shared, no lock is taken, and nothing is written: the writer cannot
 notice. (POSIX drops a process's own locks on a file when any of its descriptors closes: do not pin a file
 that this very process has open for writing.)
@@ -26,8 +29,19 @@ from typing import Self
 from cdc.change import Position
 from cdc.clock import Clock
 from cdc.closing import Closing
+from cdc.eras import Eras, MemoryEras
 from cdc.errors import Meaning, SnapshotSuperseded, SourceError
-from cdc.source.file.history import History, identify
+from cdc.source.file.continuity import (
+    Continuity,
+    Seen,
+    checkpoint_proof,
+    identify,
+    log_cut,
+    place_proof,
+    went_back,
+)
+from cdc.source.file.history import History
+from cdc.source.file.logs import LogWalks, Moved, PinnedLog
 from cdc.source.file.places import CHECKPOINT_LOG, LOG, names_of, place_of_logs
 from cdc.source.file.regular import open_regular
 from cdc.source.format.headers import (
@@ -39,25 +53,29 @@ from cdc.source.format.headers import (
     blocks_are_whole,
     parse_headers,
 )
-from cdc.source.format.log import LogEnd, LogWalk, reader_at
+from cdc.source.format.log import reader_at
 
 _ATTEMPTS = 200
 """Looks until all files stand still. One takes less than a millisecond, as does a header's write."""
 _PAUSE_SECONDS = 0.002
 _TORN_READS = 50
 """Reads of a block until it is whole; one is written in well under a millisecond."""
+_UNWATCHED_SECONDS = 5.0
+"""After so long without a look, as in a process that was suspended, the whole log is compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class PinnedLog:
-    """A log's descriptor, and how much of it belongs to the view."""
+class PinnedHistory:
+    """How the pinned position lies to those before it."""
 
-    file: int
-    size: int
-
-
-class _Moved(Exception):
-    """The writer changed something while a pin was taken."""
+    log_era: int
+    """Positions from this era on lie in the log at hand;"""
+    line_era: int
+    """those from this one on, in the same history."""
+    broken: str
+    """Why the history before that ended."""
+    place: Position
+    """How far the log at hand is committed, without that of a running checkpoint."""
 
 
 class Pin(Closing):
@@ -72,10 +90,12 @@ class Pin(Closing):
         file: int,
         logs: dict[str, PinnedLog],
         opened: tuple[int, ...],
+        history: PinnedHistory,
     ) -> None:
         self.path = path
         self.headers = headers
         self.position = position
+        self.history = history
         self.logs = logs
         self.superseded = False
         self._raw = raw_headers
@@ -176,7 +196,8 @@ class Pinner:
     Safe to use from several threads.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, eras: Eras | None = None) -> None:
+        """`eras` counts on from run to run; None: from a number that grows with the time of day."""
         self.path = path
         # As text, made once: a busy table's round takes three pins, and paths were a quarter of their cost.
         self._file_path = str(path)
@@ -186,10 +207,14 @@ class Pinner:
         self._lie_beside(self.names[-1])
         self._clock = clock
         self._lock = threading.Lock()
-        self._raw: bytes = b""
         self._headers: Headers | None = None
-        self._walks: dict[str, LogWalk] = {}
-        self._history = History(path)
+        self._walks = LogWalks()
+        self._looked_at = clock.monotonic()
+        self._continuity = Continuity()
+        self._checkpoints = 0
+        """How many an encrypted file had meanwhile: what stands for its iteration, which nobody can read."""
+        self._eras = eras or MemoryEras(clock.wall())
+        self._history = History(path, self._eras)
         with self.pin() as pin:
             self.headers = pin.headers
 
@@ -198,15 +223,62 @@ class Pinner:
         """What names the database; see `identify`."""
         return self._history.identity
 
-    def expect(self, since: Position) -> None:
-        """The database must have reached `since`, where an earlier run has read it.
+    @property
+    def line_era(self) -> int:
+        """The first era of the present history, as of the last look."""
+        return self._history.line_era
+
+    @property
+    def broken(self) -> str:
+        """Why the history before it ended."""
+        return self._history.broken
+
+    def proves(self, since: Position) -> bool:
+        """Whether `since`, where an earlier run has read the file, is a place in the present log.
 
         Raises:
-            SourceReplaced: it has not.
             SourceError: the file cannot be read.
         """
-        self.position()
-        self._history.expect(since)
+        with self.pin() as pin, self._lock:
+            seen = self._continuity.before
+            if since.era and since.era >= self._history.log_era:  # seen by this process, and there since
+                return since.offset <= pin.history.place.offset
+            if since.proof is None or seen is None or since.iteration != pin.position.iteration:
+                return False
+            proof: bytes | None = b""
+            if since.offset:
+                log, walk = pin.logs.get(LOG), seen.logs.walk
+                if log is None or walk is None or os.fstat(log.file).st_ino != seen.log_file:
+                    return False
+                proof = walk.proof_at(since.offset, reader_at(log.file))
+            return proof is not None and place_proof(seen.checkpoint, proof) == since.proof
+
+    def doubt(self, since: Position) -> str | None:
+        """Why `since`, which is not proven, is a place of another history; None: checkpoints may have come
+        after it, or nothing is known of it.
+
+        Raises:
+            SourceError: the file cannot be read.
+        """
+        now = self.position()
+        if since.era == 0 or self.headers.encrypted or since.iteration < now.iteration:
+            return None
+        if since.iteration > now.iteration:
+            return went_back(since.iteration, now.iteration)
+        return None if since.proof is None else log_cut(since.offset, now.offset)
+
+    def outrank(self, version: int) -> Position:
+        """A position whose version is greater than `version`, which something in the target has.
+
+        Raises:
+            SourceError: the file cannot be read.
+            StateError: it could not be made sure of that the next run's are greater too.
+        """
+        position = self.position()
+        if position.as_version() <= version:
+            self._eras.past(version)
+            position = self.position()
+        return position
 
     def position(self) -> Position:
         """The newest committed position.
@@ -253,8 +325,8 @@ class Pinner:
         opened: list[int] = []
         try:
             return self._pinned(opened)
-        except _Moved:
-            self._walks.clear()
+        except Moved:
+            self._walks.forget()
             _close(opened)
             return None
         except BaseException:
@@ -271,9 +343,14 @@ class Pinner:
                 "Start the writer, or correct [database] path",
                 meaning=Meaning.RETRY,
             )
-        read_at = reader_at(file)
+        now = self._clock.monotonic()
+        if now - self._looked_at > _UNWATCHED_SECONDS:
+            self._walks.forget()
+        read_at, number = reader_at(file), os.fstat(file).st_ino
         raw = read_at(0, HEADERS_SIZE)
-        headers = self._parse(raw)
+        before = self._continuity.before
+        fresh = before is None or raw != before.raw or number != before.file
+        headers = parse_headers(raw, self.path) if fresh or self._headers is None else self._headers
         identity = identify(headers, file)
         names = names_of(self._file_path)
         if len(names) > 1 or names != self.names:
@@ -281,9 +358,10 @@ class Pinner:
             self._lie_beside(place_of_logs(names, headers))
         log = _open(self.log_path, opened)
         checkpoint_log = _open(self._checkpoint_log_path, opened)
-        fresh = raw != self._raw
-        log_end = self._look(LOG, log, fresh)
-        checkpoint_end = self._look(CHECKPOINT_LOG, checkpoint_log, fresh)
+        ends = [
+            (opened_log, self._walks.look(suffix, opened_log, fresh))
+            for suffix, opened_log in ((LOG, log), (CHECKPOINT_LOG, checkpoint_log))
+        ]
         still = (
             read_at(0, HEADERS_SIZE) == raw
             and _same(log, self.log_path)
@@ -291,14 +369,20 @@ class Pinner:
             and (len(names) == 1 or _same(file, self._file_path))
         )
         if not still:
-            raise _Moved
-        follows = log_end.header.iteration if log_end else None
-        iteration = self._history.iteration(headers, file, (raw, follows))
-        self._raw, self._headers = raw, headers
-        logs, offset = self._logs(headers, (log, log_end), (checkpoint_log, checkpoint_end))
-        position = Position(iteration, offset)
-        self._history.note(identity, position)
-        return Pin(self.path, raw, headers, position, file, logs, tuple(opened))
+            raise Moved
+        logs = self._walks.logs(headers, *ends)
+        known = None if fresh or before is None else before.checkpoint
+        seen = Seen(
+            file=number,
+            raw=raw,
+            iteration=None if headers.active is None else headers.active.iteration,
+            checkpoint=known or checkpoint_proof(raw, headers, number, read_at),
+            logs=logs,
+            log_file=None if logs.file is None else os.fstat(logs.file).st_ino,
+        )
+        self._headers, self._looked_at = headers, now
+        position, history = self._placed(identity, seen)
+        return Pin(self.path, raw, headers, position, file, logs.shown, tuple(opened), history)
 
     def _lie_beside(self, name: str) -> None:
         """The logs lie beside this name of the file."""
@@ -306,60 +390,17 @@ class Pinner:
             self._place = name
             self.log_path, self._checkpoint_log_path = name + LOG, name + CHECKPOINT_LOG
 
-    def _parse(self, raw: bytes) -> Headers:
-        if self._headers is not None and raw == self._raw:
-            return self._headers
-        return parse_headers(raw, self.path)
-
-    def _look(self, suffix: str, file: int | None, fresh: bool) -> LogEnd | None:
-        """Where the log ends; `fresh` starts over, for after a checkpoint the same file is another log."""
-        if file is None:
-            self._walks.pop(suffix, None)
-            return None
-        status = os.fstat(file)
-        file_id, read_at = (status.st_dev, status.st_ino), reader_at(file)
-        walk = self._walks.get(suffix)
-        if fresh or walk is None or not walk.belongs(file_id, status.st_size, read_at):
-            walk = self._walks[suffix] = LogWalk(file_id, read_at(0, 512))
-        end = walk.look(status.st_size, read_at)
-        if end is not None and not walk.belongs(file_id, os.fstat(file).st_size, read_at):
-            raise _Moved  # emptied while it was walked
-        return end
-
-    def _logs(
-        self,
-        headers: Headers,
-        log: tuple[int | None, LogEnd | None],
-        checkpoint_log: tuple[int | None, LogEnd | None],
-    ) -> tuple[dict[str, PinnedLog], int]:
-        """What a replay is to find under each name, and the committed bytes of that."""
-        (file, end), (checkpoint_file, checkpoint_end) = log, checkpoint_log
-        if file is None or end is None:
-            return {}, 0
-        following = None
-        if checkpoint_file is not None and checkpoint_end is not None:
-            following = PinnedLog(checkpoint_file, checkpoint_end.end)
-        if _spent(headers, end):
-            self._walks.pop(LOG, None)  # DuckDB 1.x will empty this very file
-            if following is None or checkpoint_end is None:
-                return {}, 0
-            return {LOG: following}, checkpoint_end.committed
-        logs = {LOG: PinnedLog(file, end.end)} if end.end else {}
-        if following is None or checkpoint_end is None or (end.marker is None and not headers.encrypted):
-            return logs, end.committed
-        logs[CHECKPOINT_LOG] = following
-        # A writer that recovers from a crash appends the one's frames to the other, without its header.
-        frames = max(0, checkpoint_end.committed - checkpoint_end.header.size)
-        return logs, end.committed + frames
-
-
-def _spent(headers: Headers, log: LogEnd) -> bool:
-    """Whether the checkpoint in the file already holds everything in the log."""
-    if headers.active is None:
-        return False
-    if log.header.iteration is not None:
-        return log.header.iteration < headers.active.iteration
-    return log.marker is not None and log.marker == headers.active.meta_block
+    def _placed(self, identity: str, seen: Seen) -> tuple[Position, PinnedHistory]:
+        """Where in the history is what was `seen`?"""
+        checkpointed, broken = self._continuity.check(seen)
+        history = self._history
+        era = history.note(identity, checkpointed=checkpointed, broken=broken)
+        self._checkpoints += checkpointed
+        self._continuity.accept(seen)
+        iteration = self._checkpoints if seen.iteration is None else seen.iteration
+        position = Position(era, iteration, seen.logs.offset, seen.proof)
+        place = position if seen.proof is not None else Position(era, iteration, seen.logs.committed)
+        return position, PinnedHistory(history.log_era, history.line_era, history.broken, place)
 
 
 def _open(path: str, opened: list[int]) -> int | None:

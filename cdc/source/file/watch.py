@@ -23,7 +23,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from cdc.change import Position
+from cdc.change import NOWHERE, Position
 from cdc.clock import Clock
 from cdc.source.file.pin import Pinner
 from cdc.source.file.places import CHECKPOINT_LOG, LOG
@@ -68,7 +68,7 @@ class Watch:
         self._waiting: set[threading.Event] = set()
         self._woken = threading.Event()
         self._nudges = 0
-        self._last_change = Position(0, 0), clock.monotonic()
+        self._last_change = NOWHERE, clock.monotonic()
         self._changes_in_a_row = 0
         self._observer = Observer() if notify else None
         self.notified = False

@@ -170,6 +170,11 @@ class Digests:
         if first is not None and appended_from is None:
             self.suspect([(max(0, first - shifted), end)])
 
+    @property
+    def touched(self) -> list[Span]:
+        """Ranges of which the log after the checkpoint changed rows."""
+        return [(a * self.width, b * self.width) for a, b in _runs(np.flatnonzero(self._touched))]
+
     def suspect(self, spans: Iterable[Span] | None) -> None:
         """Changes of the rows in `spans`, or of any, may not have been handed out."""
         if spans is None:

@@ -15,10 +15,9 @@ class OwnColumns:
     hash: str
     """Of all delivered columns."""
     read_at: str
-    """The position a row was read at, as a UInt64."""
+    """The position a row was read at, as the UInt64 that is its version."""
     moves: str
     """Whether the row moves the mark."""
-    version: str
     number: str
     """Of a row, in the order in which rows were noted."""
     rows: str

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from cdc.change import Batch, BatchLimits, Mark, Position, TableId, Unseen
+from cdc.change import NOWHERE, Batch, BatchLimits, Mark, Position, TableId, Unseen
 from cdc.clock import Clock
-from cdc.errors import SnapshotSuperseded
+from cdc.errors import HistoryBroken, SnapshotSuperseded
 from cdc.source.events import SourceEvents
 from cdc.source.file.pin import Pinner
 from cdc.source.file.session import FATAL
@@ -70,6 +70,10 @@ class TailingReader:
         self._events = events
         self._clock = clock
         self._since = since
+        self._line = pinner.line_era
+        """The first era of the history that is read."""
+        self._broken: str | None = None
+        """Why what was delivered is of another history, until a tail stands in the present one."""
         self._deletes = deletes
         self._loses_rows = deletes or reader.plan.filter is not None
         """Rows of the target may have to go, which a snapshot past the mark does not show."""
@@ -87,7 +91,7 @@ class TailingReader:
         self._handed_to: Position | None = None
         """How far a tail that was lost had been handed out: the next one goes on there, if it can."""
         self._resend = Resend(reader, clock, digests)
-        self._shown = Position(0, 0)
+        self._shown = NOWHERE
         """How far rows that were handed out again may have been read."""
         self._mark: Mark | None = None
         """Where the last read ended."""
@@ -96,6 +100,8 @@ class TailingReader:
         self._unnoted: Unseen | None = None
         """What may have gone unseen, and was not handed out to be remembered."""
         self._gap = Gap(reader.plan.key, lambda rows: events.tail_gap(table, rows))
+        if since is not None and not pinner.proves(since) and (why := pinner.doubt(since)) is not None:
+            self._tell_broken(why)
 
     def __repr__(self) -> str:
         return f"TailingReader({self._table}, {self._following})"
@@ -113,9 +119,12 @@ class TailingReader:
 
         Raises:
             SourceError: the source cannot be read, or its table no longer matches the plan.
+            HistoryBroken: what was delivered is of another history, and the log of this one is not followed.
         """
         self._reader.begin()
         self._read_whole = False
+        if self._pinner.line_era != self._line:
+            self._lose(Lost(self._pinner.broken, broken=True))
         standing = ReadState(after, limits, self._clock.monotonic())
         if not self._following.due:
             standing = yield from self._rounds(standing, moving=True)
@@ -123,6 +132,8 @@ class TailingReader:
             if self._tail is None:
                 self._start_tail()
                 self._tell_late()
+                if self._tail is None and self._broken is not None:
+                    raise HistoryBroken("follow", self._table, self._broken, "It is read from its beginning")
             if self._tail is not None:
                 self._following = self._following.read()
             before = standing.mark
@@ -164,6 +175,11 @@ class TailingReader:
         except FATAL as error:
             self._lose(tail.failed(error))
             return self._resend.digests_before_send()
+
+    @property
+    def position(self) -> Position | None:
+        """Where the log is to be followed from, once all that was handed out is delivered; None: nowhere."""
+        return self._tail.position if self._tail is not None and self._read_whole else None
 
     @property
     def learning(self) -> bool:
@@ -298,7 +314,7 @@ class TailingReader:
         if before is None:
             self._groups = groups
             unseen = self._resend.restarted(groups, since, resumed=resumed, unseen=self._unseen)
-            if unseen and self._loses_rows:
+            if unseen and self._loses_rows and self._broken is None:
                 self._note(Unseen(_LACKING))
             self._unseen = False
         elif groups.iteration > before.iteration:
@@ -308,7 +324,7 @@ class TailingReader:
             self._unseen = True
             self._note(Unseen(_SKIPPED))
         self._resend.touched(tail.touched)
-        self._since = None
+        self._since = self._broken = None
         self._reader.resume_from = tail.position
         self._following = self._following.followed(tail)
 
@@ -323,10 +339,20 @@ class TailingReader:
         if before.tail is not None:
             self._handed_to = self._reader.resume_from
             before.tail.close()
+        if lost.broken:  # what was handed out is delivered, and nobody knows what of it there is
+            self._line, self._groups, self._since = self._pinner.line_era, None, NOWHERE
+            self._unseen = True
+            self._tell_broken(str(lost))
         self._inserted_from = lost.first_row_id
         self._recreated |= lost.recreated
         self._resend.lost(recreated=lost.recreated)
         self._gap.broken()
+
+    def _tell_broken(self, why: str) -> None:
+        """Tell that what was delivered is of another history: all of it is read anew and compared."""
+        self._broken = why
+        if self._loses_rows:
+            self._note(Unseen(f"{why}; all rows are read anew and compared"))
 
     def _late_untold(self) -> Position | None:
         """Where the source is, if commits up to there may hold changes that go unseen, and were not told."""

@@ -70,10 +70,10 @@ class Resend:
     ) -> bool:
         """Begin on what is stored, at the checkpoint of `groups`; answers whether changes may have gone
         unseen, as they have where `unseen` says it."""
-        cut_back = since is not None and since.iteration == groups.iteration and not resumed
-        if self._complete_at == groups.iteration and not (unseen or cut_back):
+        if resumed and self._complete_at == groups.iteration and not unseen:
             self._digests.checkpointed(groups.iteration, groups.end, appended_from=_NOWHERE)
             return False
+        self.lost(recreated=False)  # at the checkpoint of that number, which another history has too
         unseen |= self._stored or (since is not None and not resumed)
         self.checkpointed(groups, None, None, unseen=unseen)
         return unseen
@@ -96,7 +96,7 @@ class Resend:
             place = None if before is None or shifted else before.end
             digests.checkpointed(groups.iteration, groups.end, appended_from=place, shifted=shifted)
             return
-        left = digests.suspicious
+        left, touched = digests.suspicious, digests.touched
         digests.checkpointed(groups.iteration, groups.end, appended_from=_NOWHERE)
         numbers = groups.rewritten_since(before) if before is not None else None
         if before is None or numbers is None:
@@ -108,6 +108,7 @@ class Resend:
             digests.suspect(
                 [each for each in every if each not in unmoved] if left else map(groups.row_ids, numbers)
             )
+            digests.suspect(touched)  # what the log changed may have been lost with its end
             digests.keep_known(unmoved)
         if not self._stored:  # else a restart would take it that nothing is left to be handed out
             digests.owed = True

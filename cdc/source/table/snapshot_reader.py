@@ -31,7 +31,7 @@ from cdc.source.table.overlap import Window, hash_of
 from cdc.source.table.own_columns import OwnColumns
 from cdc.source.table.ranges import Range, Selection, columns, cut, order
 from cdc.source.table.repeated_keys import RepeatedKeys, hidden, shown
-from cdc.source.table.versions import check_version_column, row_versions
+from cdc.source.table.versions import check_version_column
 from cdc.source.table.view import ReadState, RoundRows, View
 
 PIECE_ROWS = 50_000
@@ -433,11 +433,8 @@ class SnapshotReader:
 
     def _versioned(self, rows: pa.RecordBatch, position: Position) -> pa.RecordBatch:
         """`rows` with their versions: a batch may hold rows that were read at several positions."""
-        read_at = pa.array(np.full(rows.num_rows, position.as_version(), dtype=np.uint64))
-        rows = rows.append_column(self._own.read_at, read_at)
-        if self._plan.version is None:
-            return rows
-        return rows.append_column(self._own.version, row_versions(rows, self._plan, position))
+        read_at = np.full(rows.num_rows, position.as_version(), dtype=np.uint64)
+        return rows.append_column(self._own.read_at, pa.array(read_at))
 
     def _batch(
         self, rows: pa.RecordBatch, position: Position, standing: ReadState, *, removed: bool
@@ -449,7 +446,7 @@ class SnapshotReader:
         batch = Batch(
             plan=self._plan,
             rows=delivered,
-            versions=rows.column(self._own.read_at if self._plan.version is None else self._own.version),
+            versions=rows.column(self._own.read_at),
             mark=mark,
             position=self.resume_from or position,
             seen_at=standing.seen_at,

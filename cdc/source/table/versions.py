@@ -1,7 +1,8 @@
-"""Which version has each row? Its version column as a UInt64 that keeps the order, or where it was read.
+"""Which of several rows of one key is the newest? The one with the greatest value of the version column.
 
-Signed integers are offset by 2**63, dates and timestamps by the same over their native integer (days, or
-units since 1970); unsigned integers stand as they are. NULL is version 0, older than every other.
+The value is taken as a UInt64 that keeps the order. Signed integers are offset by 2**63, dates and timestamps
+by the same over their native integer (days, or units since 1970); unsigned integers stand as they are. NULL
+is 0, older than every other. What a row's version is in the target, the column does not say: it can go back.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from cdc.change import Position, TablePlan
+from cdc.change import TablePlan
 from cdc.duckdb_types import VERSIONS, Family, meaning_of
 from cdc.errors import SourceError
 
@@ -31,10 +32,10 @@ def check_version_column(plan: TablePlan) -> None:
         )
 
 
-def row_versions(rows: pa.RecordBatch, plan: TablePlan, position: Position) -> pa.UInt64Array:
-    """A version for each of `rows`, which were read at `position`."""
+def column_versions(rows: pa.RecordBatch, plan: TablePlan) -> pa.UInt64Array:
+    """The version column of `rows`; without one all are alike."""
     if plan.version is None:
-        return pa.array(np.full(rows.num_rows, position.as_version(), dtype=np.uint64))
+        return pa.array(np.zeros(rows.num_rows, dtype=np.uint64))
     column = rows.column(plan.version)
     meaning = meaning_of(next(column.type for column in plan.columns if column.name == plan.version))
     if meaning.unsigned:

@@ -16,7 +16,8 @@ import duckdb
 
 from cdc.change import TableId
 from cdc.errors import SnapshotSuperseded
-from cdc.source.file.pin import Pin, PinnedLog, Pinner
+from cdc.source.file.logs import PinnedLog
+from cdc.source.file.pin import Pin, Pinner
 from cdc.source.file.places import LOG
 from cdc.source.file.session import Attachment, Session
 from cdc.source.format import frames
@@ -104,10 +105,10 @@ class CheckpointBase:
             "SELECT estimated_size FROM duckdb_tables()"
             " WHERE database_name = ? AND schema_name = ? AND table_name = ?",
             [self._attached.name, table.schema, table.name],
-        ).fetchone()
-        self.exists = found is not None
+        ).fetchall()  # to the end, or else the cursor serves nothing but this
+        self.exists = bool(found)
         """Whether the table was there already."""
-        self.stored_rows = int(found[0]) if found is not None else 0
+        self.stored_rows = int(found[0][0]) if found else 0
         """Rows in the file, deleted ones included."""
 
     @property

@@ -14,20 +14,26 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from cdc.change import Position
+from cdc.change import NOWHERE, Position
 from cdc.source.file.passing import PassingLogs
 from cdc.source.file.pin import Pin, Pinner
 from cdc.source.file.places import LOG
 from cdc.source.format import frames
-from cdc.source.format.log import FRAMED, parse_log_header, reader_at
+from cdc.source.format.log import FRAMED, meta_block_of, parse_log_header, reader_at
 
 MAX_ROUND_BYTES = 64 << 20
 """The most log that one look reads: beyond it, a snapshot is cheaper and bounded."""
 _HEAD_BYTES = 512
+_TAIL_BYTES = 2048
+"""Of a log before the place in it, which are still to be there when its rest is read."""
 
 
 class NotFollowable(Exception):
     """The log cannot be followed from here; the message says why. A snapshot can still be read."""
+
+
+class AnotherHistory(NotFollowable):
+    """What is in the file and its log is not the continuation of what was handed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,16 @@ class LogFollower:
         self._pinner = pinner
         self._passing = passing
         self._file: int | None = None
-        self._position = Position(0, 0)
+        self._position = NOWHERE
         self._header_size = 0
         self._entries: int | None = None
         """When the directory last changed, as of a look at which there was no log."""
         self._missed = 0
         """How many logs had come and gone unseen, as of that look."""
+        self._tail = b""
+        """The bytes of the present log before the place."""
+        self._marker: int | None = None
+        """The checkpoint that the present log ends with, as its rest was read."""
         self.header = b""
         """The bytes before the first frame of the present log."""
 
@@ -74,7 +84,7 @@ class LogFollower:
         """Follow from `position` on, in the present log; returns what the log holds up to there.
 
         Raises:
-            NotFollowable: a checkpoint came in between, or the log is encrypted or of an unknown version.
+            NotFollowable: a checkpoint came since, or the log is encrypted or of an unknown version.
             SourceError: the file cannot be read.
         """
         self.close()
@@ -82,26 +92,30 @@ class LogFollower:
         with self._pinner.pin() as pin:
             if pin.headers.encrypted:
                 raise NotFollowable("the log is encrypted")
-            if pin.position.iteration != position.iteration:
+            self._check_history(pin, position)
+            if position.era < pin.history.log_era:
                 raise NotFollowable("a checkpoint ran meanwhile")
             self._take(pin)
             self._note(*before)
             found = self._read_to(position.offset)
-        self._position = position
-        return Commits(found, position)
+            place = pin.history.place
+        self._position = place if place.offset == position.offset else position
+        return Commits(found, self._position)
 
     def look(self) -> list[Commits]:
         """The commits since the last look, one element for each log they are in; none, when there is nothing.
 
         Raises:
+            AnotherHistory: the log was cut back, or another file took the place of the one before.
             NotFollowable: more than `MAX_ROUND_BYTES` came, or a log of an unknown version.
             SourceError: the file cannot be read.
         """
         before = self._read_entries(), self._read_missed()
         with self._pinner.pin() as pin:
+            self._check_history(pin, self._position)
             if pin.position == self._position:
                 found = []
-            elif pin.position.iteration == self._position.iteration:
+            elif self._position.era >= pin.history.log_era:
                 found = self._more_of_this_log(pin)
             else:
                 found = [*self._rest_of_old_log(), self._new_log(pin)]
@@ -113,26 +127,30 @@ class LogFollower:
             os.close(self._file)
             self._file = None
 
+    def _check_history(self, pin: Pin, position: Position) -> None:
+        if position.era < pin.history.line_era:
+            raise AnotherHistory(pin.history.broken)
+
     def _more_of_this_log(self, pin: Pin) -> list[Commits]:
         if self._file is None:
             self._take(pin)
         log = pin.logs.get(LOG)
         if log is None:
+            self._position = _at(pin, 0)
             return []
-        found, end = self._read(self._position.offset, log.size)
-        if end == self._position.offset:
-            return []
-        self._position = Position(self._position.iteration, end)
-        return [Commits(found, self._position)]
+        before = self._position.offset
+        found, end = self._read(before, log.size)
+        self._position = _at(pin, end)  # of a later era, perhaps, than the same place was before
+        return [Commits(found, self._position)] if end != before else []
 
     def _rest_of_old_log(self) -> list[Commits]:
         if self._file is None:
             return []
-        size = os.fstat(self._file).st_size
-        if size < self._position.offset:
-            return []  # emptied in place
+        size, tail, place = os.fstat(self._file).st_size, self._tail, self._position.offset
+        if size < place or reader_at(self._file)(place - len(tail), len(tail)) != tail:
+            return []  # emptied in place, or cut back and written anew
         found, end = self._read(self._position.offset, size)
-        self._position = Position(self._position.iteration, end)
+        self._position = replace(self._position, offset=end, proof=None)
         return [Commits(found, self._position)] if found else []
 
     def _new_log(self, pin: Pin) -> Commits:
@@ -141,19 +159,16 @@ class LogFollower:
         self._take(pin)
         log = pin.logs.get(LOG)
         found, end = self._read(0, log.size) if log is not None else ((), 0)
-        self._position = Position(pin.position.iteration, end)
+        self._position = _at(pin, end)
         return Commits(found, self._position, checkpointed=True, missing=missing, unread=unread)
 
     def _has_kept_all(self, pin: Pin) -> bool:
-        """Whether the old log could be read to its end: it was there at the last look, and still is.
+        """Whether the old log was read to its end: up to the word that the checkpoint at hand follows.
 
         DuckDB 1.x empties its log in place, and writes the next one into the same file.
         """
-        if self._file is None:
-            return False
-        old, log = os.fstat(self._file), pin.logs.get(LOG)
-        reused = log is not None and os.path.samestat(old, os.fstat(log.file))
-        return old.st_size >= self._position.offset and not reused
+        active = pin.headers.active
+        return self._file is not None and active is not None and self._marker == active.meta_block
 
     def _had_no_log(self, pin: Pin) -> bool:
         """Whether no log with a commit came since the last look: there was none then, and the directory is as
@@ -185,7 +200,7 @@ class LogFollower:
         """Keep the pinned log open, to read its rest once it is gone from its path."""
         self.close()
         log = pin.logs.get(LOG)
-        self._header_size = 0
+        self._header_size, self._tail, self._marker = 0, b"", None
         if log is None:
             return
         head = reader_at(log.file)(0, _HEAD_BYTES)
@@ -218,6 +233,7 @@ class LogFollower:
             at += len(frame)
             kind = frames.kind(frame)
             if kind == frames.CHECKPOINT:
+                self._marker = meta_block_of(frame)
                 break
             if kind == frames.COMMIT:
                 whole += pending
@@ -225,4 +241,12 @@ class LogFollower:
                 end = at
             elif kind != frames.SEQUENCE_VALUE:
                 pending.append(frame)
+        if end > start:
+            self._tail = (self._tail + raw[: end - start])[-_TAIL_BYTES:]
         return tuple(whole), end
+
+
+def _at(pin: Pin, offset: int) -> Position:
+    """The place `offset` of the pinned log."""
+    place = pin.history.place
+    return place if place.offset == offset else replace(place, offset=offset, proof=None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import duckdb
 import pyarrow as pa
@@ -24,7 +25,7 @@ from cdc.source.format.layouts import NotDecodable
 from cdc.source.tail.checkpoint_base import Bases, CheckpointBase
 from cdc.source.tail.checkpoints import Checkpoints
 from cdc.source.tail.direct import Decoding, DirectReader
-from cdc.source.tail.follow import Commits, LogFollower, NotFollowable
+from cdc.source.tail.follow import AnotherHistory, Commits, LogFollower, NotFollowable
 from cdc.source.tail.leaves import RowIds
 from cdc.source.tail.mirrored import MirroredRows
 from cdc.source.tail.round import DecodedRows, Queries, Round, RoundView
@@ -45,6 +46,7 @@ class Lost(Exception):
     """The tail cannot say what changed; the message says why. A snapshot must be read, and a tail begun anew.
 
     `passing`: what happened is over, and a new tail may start at once; otherwise not before a checkpoint.
+    `broken`: what the file holds is not the continuation of what was handed out.
     `recreated`: the table was dropped. `first_row_id`: rows from there on were inserted and not handed out.
     """
 
@@ -53,11 +55,13 @@ class Lost(Exception):
         reason: str,
         *,
         passing: bool = False,
+        broken: bool = False,
         recreated: bool = False,
         first_row_id: int | None = None,
     ) -> None:
         super().__init__(reason)
-        self.passing = passing
+        self.passing = passing or broken
+        self.broken = broken
         self.recreated = recreated
         self.first_row_id = first_row_id
 
@@ -129,8 +133,8 @@ class Tail:
         return self._touched.logged().touched
 
     def start(self, since: Position | None, *, whole_log: bool = False) -> bool:
-        """Go on from `since` if its log is still there, else from here, or from the beginning of the
-        `whole_log`; answers whether it was.
+        """Go on from `since` if its log is still there, as it was up to there, else from here, or from the
+        beginning of the `whole_log`; answers whether it was.
 
         What was committed before is for a snapshot to read, after this.
 
@@ -139,10 +143,12 @@ class Tail:
             SourceError: the file cannot be read.
         """
         newest = self._pinner.position()
-        resumed = since is not None and since.iteration == newest.iteration and since <= newest
+        resumed = since is not None and self._pinner.proves(since)
+        place = replace(newest, offset=0, proof=None) if whole_log else newest
+        if resumed and since is not None:
+            place = replace(newest, offset=since.offset, proof=since.proof)
         with self._losing():
-            place = Position(newest.iteration, 0) if whole_log else newest
-            commits = self._follower.start(since if resumed and since is not None else place)
+            commits = self._follower.start(place)
             self._begin(commits.position)
             for _ in self._apply(commits):
                 pass
@@ -192,7 +198,8 @@ class Tail:
             touched_rows is not None and self._pinner.position().iteration > touched_rows.base.iteration
         )
         ended = self._session.replaced(self._generation, error)
-        return Lost(str(error).partition("\n")[0], passing=overtaken or ended)
+        broken = isinstance(error, AnotherHistory)
+        return Lost(str(error).partition("\n")[0], passing=overtaken or ended, broken=broken)
 
     def close(self) -> None:
         if self._touched is not None:

@@ -18,7 +18,7 @@ def marks(store: Store, lease: Lease) -> BoundMarks:
     marks = bind(store, SOURCE, lease)
     marks.describe(plan(key="VARCHAR"))
     marks.load(TRADES)
-    marks.commit(Decision(TRADES, Mark("5", ("k",)), 3, 30, Position(1, 5), "v1"))
+    marks.commit(Decision(TRADES, Mark("5", ("k",)), 3, 30, Position(1, 1, 5), "v1"))
     marks.remember(TRADES, b"known")
     return marks
 

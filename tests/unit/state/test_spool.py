@@ -27,11 +27,13 @@ def marks(store: Store, lease: Lease) -> BoundMarks:
 
 def entry(chunk: int, seq: int | None, payload: bytes = b"rows") -> SpoolEntry:
     mark = None if seq is None else Mark(str(seq), (f"key {seq}",))
-    return SpoolEntry(chunk, 3, payload, mark, None if seq is None else Position(1, seq), "v1", 500.0 + chunk)
+    return SpoolEntry(
+        chunk, 3, payload, mark, None if seq is None else Position(1, 1, seq), "v1", 500.0 + chunk
+    )
 
 
 def decision(chunk: int | None, seq: int) -> Decision:
-    return Decision(TRADES, Mark(str(seq), ("k",)), 3, 30, Position(1, seq), "v1", chunk=chunk)
+    return Decision(TRADES, Mark(str(seq), ("k",)), 3, 30, Position(1, 1, seq), "v1", chunk=chunk)
 
 
 def test_what_is_appended_is_there_after_a_restart_in_order_and_says_where_reading_goes_on(
@@ -46,7 +48,7 @@ def test_what_is_appended_is_there_after_a_restart_in_order_and_says_where_readi
         (2, 6, 8, 502.0),
     ]
     assert found.mark == Mark("9", ("key 9",))
-    assert found.position == Position(1, 9)
+    assert found.position == Position(1, 1, 9)
     assert found.next_chunk == 3
     assert [each.payload for each in again.chunk(TRADES, 2)] == [b"rows", b"more"]
     assert store.tables(TRADES)[0].spooled_rows == 9

@@ -33,7 +33,7 @@ def test_a_commit_stores_everything_the_decision_says(
     assert (progress.failed_rows, progress.schema_version) == (1, "v1")
     (record,) = store.tables()
     assert (record.source, record.table, record.mark) == (SOURCE, TRADES, mark)
-    assert (record.position, record.updated_at, record.failed_rows) == (Position(1, 2), 1_001.0, 1)
+    assert (record.position, record.updated_at, record.failed_rows) == (Position(1, 1, 2), 1_001.0, 1)
 
 
 def test_what_was_committed_is_there_after_opening_again(tmp_path: Path) -> None:

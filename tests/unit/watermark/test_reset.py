@@ -30,7 +30,7 @@ def state(tmp_path: Path) -> Path:
     with Lease(tmp_path, SOURCE) as lease, open_store(tmp_path) as store:
         marks = bind(store, SOURCE, lease)
         marks.describe(plan(TRADES))
-        marks.commit(Decision(TRADES, Mark("1000", ("7",)), 700, 9, Position(1, 5), "v", FAILED))
+        marks.commit(Decision(TRADES, Mark("1000", ("7",)), 700, 9, Position(1, 1, 5), "v", FAILED))
     return tmp_path
 
 
