@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cdc.alert import (
     BUFFER_MEMORY,
@@ -23,12 +24,14 @@ from cdc.alert import (
 )
 from cdc.change import TableId
 from cdc.clock import Clock
-from cdc.comparison.reconciler import ReconciliationReport
 from cdc.config import AlertsConfig
 from cdc.errors import CdcError, Meaning, SourceError, TargetError
 from cdc.observe.status import StandingAlert
-from cdc.replicator.hold_decision import Early
-from cdc.replicator.ports import Delivered
+
+if TYPE_CHECKING:  # `cdc status` asks this package for a verdict, and is to start at once
+    from cdc.comparison.reconciler import ReconciliationReport
+    from cdc.replicator.hold_decision import Early
+    from cdc.replicator.ports import Delivered
 
 ATTEMPTS_COUNTED = 100
 ATTEMPTS_NEEDED = 20

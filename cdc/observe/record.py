@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cdc.change import TableId
 from cdc.observe.alarms import TableCondition
 from cdc.observe.status import TableStatus
-from cdc.replicator.ports import Delivered
+
+if TYPE_CHECKING:  # `cdc status` needs what is known of tables, and is to start at once
+    from cdc.replicator.ports import Delivered
 
 
 @dataclass(frozen=True, slots=True)

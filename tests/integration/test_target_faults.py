@@ -197,7 +197,7 @@ def test_a_read_only_user_stops(old: Place) -> None:
 def test_a_user_that_may_not_use_the_database_stops(old: Place) -> None:
     error = refused_insert(old, "stranger")
     assert (error.code, error.meaning) == (291, Meaning.STOP)
-    assert "Grant the missing right" in error.remedy
+    assert "Grant this user the missing right" in error.remedy
 
 
 def test_a_spent_quota_is_tried_again(old: Place) -> None:
