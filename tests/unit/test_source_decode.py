@@ -16,8 +16,9 @@ import pytest
 
 from cdc.change import TableId
 from cdc.source.file.session import Session, SessionLimits
+from cdc.source.format import decode as decode_module
 from cdc.source.format import frames
-from cdc.source.format.decode import FrameDecoder
+from cdc.source.format.decode import _MANY, FrameDecoder
 from cdc.source.format.frames import make_frame
 from cdc.source.format.layouts import NotDecodable
 from tests.support.logged import (
@@ -30,6 +31,7 @@ from tests.support.logged import (
     log_of,
     random_statements,
     random_types,
+    random_value,
 )
 
 SEEDS = range(int(os.environ.get("CDC_DECODE_SEEDS", "4")))
@@ -63,8 +65,13 @@ def written(
 @pytest.mark.parametrize("storage", STORAGE)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_frames_are_read_as_duckdb_reads_them(
-    seed: int, storage: str, tmp_path: Path, cursor: duckdb.DuckDBPyConnection
+    seed: int,
+    storage: str,
+    tmp_path: Path,
+    cursor: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One by one, and many at once."""
     rng = random.Random(seed)
     tables = {"t": random_types(rng), "u": random_types(rng)}
     log = written(tmp_path / "w.db", storage, tables, *random_statements(rng, tables, 30))
@@ -73,7 +80,38 @@ def test_random_frames_are_read_as_duckdb_reads_them(
         changes = changes_in(log, TableId("main", table))
         assert len(changes) > 3
         assert judged.difference(changes) is None, types
+        monkeypatch.setattr(decode_module, "_MANY", 1)
+        assert judged.difference(changes) is None, types
+        for alike in by_size(changes):
+            assert judged.difference(alike) is None, types
+        monkeypatch.undo()
         assert [judged.difference([frame]) for frame in changes] == [None] * len(changes), types
+
+
+def by_size(changes: list[bytes]) -> list[list[bytes]]:
+    """Inserts of the same number of rows: those that are laid out alike, but for NULL."""
+    found: dict[int, list[bytes]] = {}
+    for frame in changes:
+        if frames.kind(frame) == frames.INSERT:
+            found.setdefault(frames.inserted_rows(frame), []).append(frame)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("storage", STORAGE)
+@pytest.mark.parametrize("rows", [1, 3, 64, 70])
+def test_many_frames_of_few_rows_are_read_at_once_as_duckdb_reads_them(
+    rows: int, storage: str, tmp_path: Path, cursor: duckdb.DuckDBPyConnection
+) -> None:
+    rng = random.Random(rows)
+    types = list(VALUES)
+    inserts = [insert(rng, "t", types, n * rows, rows) for n in range(2 * _MANY)]
+    updates = [f"UPDATE t SET c{n % len(types)} = NULL WHERE id = {n}" for n in range(2 * _MANY)]
+    updates += [f"UPDATE t SET c17 = {random_value(rng, types[17])} WHERE id = {n}" for n in range(2 * _MANY)]
+    deletes = [f"DELETE FROM t WHERE id = {n}" for n in range(_MANY)]
+    changes = changes_in(
+        written(tmp_path / "w.db", storage, {"t": types}, "BEGIN", *inserts, "COMMIT", *updates, *deletes), T
+    )
+    assert Judged(cursor, columns_of(types)).difference(changes) is None
 
 
 @pytest.mark.parametrize("storage", STORAGE)
@@ -199,7 +237,7 @@ def test_a_frame_of_other_columns_is_not_decodable(kind: str, other: str, tmp_pa
 
 @pytest.mark.parametrize("storage", ["v1.2.0", "latest"])
 def test_of_damaged_frames_nothing_comes_but_that_they_are_not_decodable(
-    storage: str, tmp_path: Path
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their checksums are made to fit: it is the layout that must be found wrong, or the values be values."""
     rng = random.Random(storage)
@@ -210,10 +248,12 @@ def test_of_damaged_frames_nothing_comes_but_that_they_are_not_decodable(
     changes = changes_in(written(tmp_path / "w.db", storage, {"t": types}, *statements), T)
     decoder = FrameDecoder(["BIGINT", *types])
     refused = 0
-    for _ in range(3_000):
-        frame = make_frame(damaged(rng, rng.choice(changes)[frames.FRAME_HEADER.size :]))
+    for number in range(4_000):
+        monkeypatch.setattr(decode_module, "_MANY", 1 + number % 2)
+        good = rng.choice(changes)
+        frame = make_frame(damaged(rng, good[frames.FRAME_HEADER.size :]))
         try:
-            found = decoder.changes([frame])
+            found = decoder.changes([good, frame] if number % 2 else [frame])
         except NotDecodable:
             refused += 1
             continue

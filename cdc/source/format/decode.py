@@ -23,7 +23,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,14 +34,13 @@ from cdc.source.format.layouts import (
     FLAG,
     MOST_ROWS,
     ROW_ID,
-    Flags,
     Layout,
-    Lengths,
     NotDecodable,
-    array_of,
     layout_of,
     read_types,
 )
+from cdc.source.format.together import are_sound, read_together
+from cdc.source.format.vectors import Piece, joined, read_vector
 
 LeafPath = tuple[int, ...]
 """A column of an update, as DuckDB's log addresses it: `(column,)` values, `(column, 0)` null flags."""
@@ -55,15 +53,9 @@ _INSERT = bytes((100, 0, frames.INSERT, 101, 0, 100, 0))
 _DELETE = bytes((100, 0, frames.DELETE, 101, 0, 100, 0))
 _UPDATE = bytes((100, 0, frames.UPDATE, 101, 0))
 _CHUNK_OF_UPDATE = bytes((102, 0, 100, 0))
+_MANY = 24
+"""Frames that are read together rather than one by one."""
 _END = b"\xff\xff"
-_PLAIN = bytes((100, 0, 0))
-_MASKED = bytes((100, 0, 1))
-_COMPRESSED = bytes((90, 0))
-_CONSTANT, _DICTIONARY, _SEQUENCE = 2, 3, 4
-_LENGTHS = 107
-_LISTED = 102
-_SEQUENCES = {11: "i1", 12: "<i2", 13: "<i4", 14: "<i8", 28: "u1", 29: "<u2", 30: "<u4", 31: "<u8"}
-"""Types that a sequence may be of: DuckDB has a number's start and step in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +83,6 @@ class RowChanges:
         return len(self.inserts[0])
 
 
-@dataclass(slots=True)
-class _Piece:
-    """One vector's values."""
-
-    rows: int
-    mask: bytes | None
-    data: bytes
-    lengths: Lengths | None
-
-
 class FrameDecoder:
     """Decodes the frames of one table. Pure, but that it keeps in mind how its types are written."""
 
@@ -125,9 +107,11 @@ class FrameDecoder:
             NotDecodable: one of them is another one, is damaged, or is laid out in an unknown way.
         """
         kinds: dict[int, list[bytes]] = {frames.INSERT: [], frames.DELETE: [], frames.UPDATE: []}
+        if any(len(frame) < frames.BODY for frame in of) or not (
+            are_sound(of) if len(of) >= _MANY else all(map(frames.is_sound, of))
+        ):
+            raise NotDecodable("a damaged log entry")
         for frame in of:
-            if len(frame) < frames.BODY or not frames.is_sound(frame):
-                raise NotDecodable("a damaged log entry")
             if (kind := frames.kind(frame)) not in kinds:
                 raise NotDecodable(f"a log entry of type {kind}")
             kinds[kind].append(frame)
@@ -186,25 +170,38 @@ class FrameDecoder:
         """The columns of the chunks in these frames, whose payloads all begin like `head`."""
         if not of:
             return [pa.nulls(0, layout.arrow) for layout in layouts]
-        pieces: list[list[_Piece]] = [[] for _ in layouts]
+        pieces: list[list[Piece]] = [[] for _ in layouts]
+        if len(of) >= _MANY:
+            types = self._types(of[0], head, layouts)
+            if (found := read_together(of, head, types, layouts)) is not None:
+                return found
         for frame in of:
             if not frame.startswith(head, frames.FRAME_HEADER.size):
                 raise NotDecodable("a log entry of another layout")
             self._read_chunk(frame, head, layouts, pieces)
-        return [_joined(layout, parts) for layout, parts in zip(layouts, pieces, strict=True)]
+        return [joined(layout, parts) for layout, parts in zip(layouts, pieces, strict=True)]
 
     def _read_chunk(
-        self, raw: bytes, head: bytes, layouts: tuple[Layout, ...], pieces: list[list[_Piece]]
+        self, raw: bytes, head: bytes, layouts: tuple[Layout, ...], pieces: list[list[Piece]]
     ) -> None:
         rows, at = varint(raw, frames.FRAME_HEADER.size + len(head))
         if not 0 < rows <= MOST_ROWS:
             raise NotDecodable(f"a chunk of {rows} rows")
         at = self._past_types(raw, at, head, layouts)
         for layout, parts in zip(layouts, pieces, strict=True):
-            piece, at = _vector(raw, at, rows, layout)
+            piece, at = read_vector(raw, at, rows, layout)
             parts.append(piece)
         if raw[at:] != _END + _END:
             raise NotDecodable(f"a chunk that ends at byte {at} of {len(raw)}")
+
+    def _types(self, frame: bytes, head: bytes, layouts: tuple[Layout, ...]) -> bytes:
+        """The types of the chunk in this frame, as they are written."""
+        if (known := self._known.get(head)) is not None:
+            return known
+        if not frame.startswith(head, frames.FRAME_HEADER.size):
+            raise NotDecodable("a log entry of another layout")
+        self._past_types(frame, varint(frame, frames.FRAME_HEADER.size + len(head))[1], head, layouts)
+        return self._known[head]
 
     def _past_types(self, raw: bytes, at: int, head: bytes, layouts: tuple[Layout, ...]) -> int:
         """Past the types, and the number of vectors. They are written alike in nearly all frames."""
@@ -238,184 +235,6 @@ def _path(raw: bytes) -> tuple[LeafPath, bytes]:
         column, at = varint(raw, at)
         path.append(column)
     return tuple(path), raw[begin:at] + _CHUNK_OF_UPDATE
-
-
-@lru_cache(4096)
-def _sized(field: int, size: int) -> bytes:
-    """How a blob of this size in this field begins."""
-    out = bytearray(field.to_bytes(2, "little"))
-    while size > 0x7F:
-        out.append(size & 0x7F | 0x80)
-        size >>= 7
-    out.append(size)
-    return bytes(out)
-
-
-def _blob(raw: bytes, at: int, field: int, size: int) -> tuple[bytes, int]:
-    """The `size` bytes that must be in this field, and where they end."""
-    head = _sized(field, size)
-    if not raw.startswith(head, at):
-        raise NotDecodable(f"no field {field} of {size} bytes at byte {at}")
-    at += len(head)
-    data = raw[at : at + size]
-    if len(data) != size:
-        raise NotDecodable("a field that goes past its frame")
-    return data, at + size
-
-
-def _ended(raw: bytes, at: int) -> int:
-    if raw[at : at + 2] != _END:
-        raise NotDecodable(f"a vector that does not end at byte {at}")
-    return at + 2
-
-
-def _vector(raw: bytes, at: int, rows: int, layout: Layout) -> tuple[_Piece, int]:
-    """The vector at a place, and where it ends."""
-    if not raw.startswith(_COMPRESSED, at):
-        piece, at = _flat(raw, at, rows, layout)
-        return piece, _ended(raw, at)
-    kind, at = varint(raw, at + 2)
-    if kind == _CONSTANT:
-        piece, at = _flat(raw, at, 1, layout)
-        return _spread(piece, np.zeros(rows, dtype=np.uint32), layout), _ended(raw, at)
-    if kind == _DICTIONARY:
-        places, at = _blob(raw, at, 91, 4 * rows)
-        if raw[at : at + 2] != b"\\\0":
-            raise NotDecodable("a dictionary without its size")
-        size, at = varint(raw, at + 2)
-        chosen = np.frombuffer(places, dtype="<u4")
-        if not 0 < size <= MOST_ROWS or chosen.max() >= size:
-            raise NotDecodable(f"a place {chosen.max()} in a dictionary of {size}")
-        piece, at = _flat(raw, at, size, layout)
-        return _spread(piece, chosen, layout), _ended(raw, at)
-    if kind == _SEQUENCE and layout.number in _SEQUENCES:
-        if raw[at : at + 2] != b"[\0":
-            raise NotDecodable("a sequence without its start")
-        start, at = _signed(raw, at + 2)
-        if raw[at : at + 2] != b"\\\0":
-            raise NotDecodable("a sequence without its step")
-        step, at = _signed(raw, at + 2)
-        return _sequence(start, step, rows, _SEQUENCES[layout.number]), _ended(raw, at)
-    raise NotDecodable(f"a vector of the kind {kind}")
-
-
-def _flat(raw: bytes, at: int, rows: int, layout: Layout) -> tuple[_Piece, int]:
-    mask: bytes | None = None
-    if raw.startswith(_PLAIN, at):
-        at += 3
-    elif raw.startswith(_MASKED, at):
-        mask, at = _blob(raw, at + 3, 101, (rows + 63) // 64 * 8)
-    else:
-        raise NotDecodable(f"no vector at byte {at}")
-    if layout.width:
-        data, at = _blob(raw, at, 102, rows * layout.width)
-        return _Piece(rows, mask, data, None), at
-    valid = None if mask is None else _flags(mask, rows)
-    field = raw[at]
-    if field == _LISTED and not raw[at + 1]:
-        data, lengths, at = _listed(raw, at + 2, rows, valid)
-    elif field == _LENGTHS and not raw[at + 1]:
-        size, at = varint(raw, at + 2)
-        each, at = _blob(raw, at, 108, 4 * rows)
-        data, at = _blob(raw, at, 109, size)
-        lengths = np.frombuffer(each, dtype="<u4")
-        if valid is not None:  # DuckDB takes no bytes for them
-            lengths = np.where(valid, lengths, 0).astype(np.uint32)
-        if int(lengths.sum(dtype=np.uint64)) != size:
-            raise NotDecodable(f"texts of {lengths.sum(dtype=np.uint64)} bytes in {size}")
-    else:
-        raise NotDecodable(f"texts in field {field}")
-    return _Piece(rows, mask, data, lengths), at
-
-
-def _listed(raw: bytes, at: int, rows: int, valid: Flags | None) -> tuple[bytes, Lengths, int]:
-    """Texts as a list of lengths and bytes; of a NULL there is some text too."""
-    count, at = varint(raw, at)
-    if count != rows:
-        raise NotDecodable(f"{count} texts of {rows} rows")
-    texts = []
-    present = [True] * rows if valid is None else valid.tolist()
-    for is_there in present:
-        size = raw[at]
-        if size < 0x80:
-            at += 1
-        else:
-            size, at = varint(raw, at)
-        texts.append(raw[at : at + size] if is_there else b"")
-        at += size
-    if at > len(raw):
-        raise NotDecodable("texts that go past their frame")
-    return b"".join(texts), np.fromiter(map(len, texts), dtype=np.uint32, count=rows), at
-
-
-def _signed(raw: bytes, at: int) -> tuple[int, int]:
-    """The signed LEB128 integer of 64 bits at `at`, and where it ends."""
-    begin = at
-    value, at = varint(raw, at)
-    if raw[at - 1] & 0x40:
-        value -= 1 << 7 * (at - begin)
-    if not -(1 << 63) <= value < 1 << 63:
-        raise NotDecodable("a number of more than 64 bits")
-    return value, at
-
-
-def _sequence(start: int, step: int, rows: int, kind: str) -> _Piece:
-    last = start + step * (rows - 1)
-    limits = np.iinfo(kind)
-    if not (limits.min <= min(start, last) and max(start, last) <= limits.max):
-        raise NotDecodable(f"a sequence from {start} to {last}")
-    values = np.array([start + step * n for n in range(rows)], dtype=kind)
-    return _Piece(rows, None, values.tobytes(), None)
-
-
-def _spread(piece: _Piece, places: Lengths, layout: Layout) -> _Piece:
-    """The values of `piece` that are chosen by their `places`."""
-    mask = None
-    if piece.mask is not None:
-        mask = _mask(_flags(piece.mask, piece.rows)[places])
-    if piece.lengths is None:
-        values = np.frombuffer(piece.data, dtype=f"V{layout.width}")
-        return _Piece(len(places), mask, values[places].tobytes(), None)
-    ends = np.cumsum(piece.lengths, dtype=np.int64).tolist()
-    texts = [piece.data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    data = b"".join([texts[place] for place in places.tolist()])
-    return _Piece(len(places), mask, data, piece.lengths[places])
-
-
-def _flags(mask: bytes, rows: int) -> Flags:
-    bits = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), count=rows, bitorder="little")
-    flags: Flags = bits.view(np.bool_)
-    return flags
-
-
-def _mask(flags: Flags) -> bytes:
-    return np.packbits(flags, bitorder="little").tobytes()
-
-
-def _joined(layout: Layout, pieces: Sequence[_Piece]) -> pa.Array:
-    """One array of all pieces."""
-    if len(pieces) == 1:
-        [piece] = pieces
-        valid = None if piece.mask is None else _flags(piece.mask, piece.rows)
-        return array_of(layout, piece.rows, piece.mask, valid, piece.data, piece.lengths)
-    valid = mask = None
-    if any(piece.mask is not None for piece in pieces):
-        valid = np.concatenate(
-            [
-                np.ones(piece.rows, dtype=np.bool_) if piece.mask is None else _flags(piece.mask, piece.rows)
-                for piece in pieces
-            ]
-        )
-        mask = _mask(valid)
-    lengths = [piece.lengths for piece in pieces if piece.lengths is not None]
-    return array_of(
-        layout,
-        sum(piece.rows for piece in pieces),
-        mask,
-        valid,
-        b"".join([piece.data for piece in pieces]),
-        np.concatenate(lengths) if lengths else None,
-    )
 
 
 def _numbers(row_ids: pa.Array) -> RowIds:

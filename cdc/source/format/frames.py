@@ -160,6 +160,8 @@ def varint(raw: bytes, at: int) -> tuple[int, int]:
     Raises:
         NotUnderstood: there is none.
     """
+    if at < len(raw) and (value := raw[at]) < 0x80:  # nearly all are of one byte
+        return value, at + 1
     value = 0
     for shift, byte in zip(_SHIFTS, raw[at : at + len(_SHIFTS)], strict=False):
         at += 1

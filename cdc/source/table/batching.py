@@ -49,7 +49,7 @@ def _by_bytes(batch: pa.RecordBatch, limit: int) -> Iterator[pa.RecordBatch]:
 
 def _rows_that_fit(batch: pa.RecordBatch, limit: int) -> int:
     """The most leading rows of at most `limit` bytes, at least one, by bisection."""
-    if batch.nbytes <= limit:
+    if batch.get_total_buffer_size() <= limit or batch.nbytes <= limit:  # the first is told at once
         return int(batch.num_rows)
     fits, too_many = 1, batch.num_rows
     while too_many - fits > 1:

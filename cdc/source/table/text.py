@@ -18,7 +18,7 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 def duckdb_text(value: pa.Array) -> str | None:
     """`CAST(x AS VARCHAR)` of the one value in `value`, with TimeZone = 'UTC'; None if not known."""
-    if not value.is_valid()[0].as_py():
+    if value.null_count:
         return None
     kind = value.type
     if pa.types.is_integer(kind) or pa.types.is_string(kind):

@@ -48,7 +48,7 @@ class MirroredRows(TouchedRows):
             SnapshotSuperseded, NotUnderstood, duckdb.Error, SourceError: as `apply`.
         """
         if not read.updates and not len(read.deletes):
-            self._inserted.note(inserts)
+            self._inserted.note(inserts, read.inserts)
             return Changes(self._batch(read.inserts), None)
         first_new = self._end()
         gone = np.unique(read.deletes)
@@ -58,37 +58,26 @@ class MirroredRows(TouchedRows):
         before = self._present(touched, first_new, read, decoder)
         after = updated(before, touched, read.updates)
         stays = ~np.isin(touched, gone)
-        self._inserted.note(inserts)
+        self._inserted.note(inserts, read.inserts)
         self._mirror.put(touched, after, gone)
         self.deleted_rows += len(gone)
         if len(self._mirror) > _MOST_MIRRORED:
             self._hand_over()
         shown = after.shown()
-        changed = [
-            pa.concat_arrays(parts)
-            for parts in zip(
-                (values.filter(pa.array(stays)) for values in shown),
-                (
-                    values.filter(pa.array(~self._are_among(touched, first_new, read)))
-                    for values in read.inserts
-                ),
-                strict=True,
-            )
-        ]
-        removed = [values.filter(pa.array(~stays)) for values in shown]
-        if self._key_columns.intersection(path[0] for path in read.updates):
+        other = ~np.isin(np.arange(first_new, first_new + read.inserted), touched)
+        rows = zip(_those(shown, stays), _those(read.inserts, other), strict=True)
+        changed = self._batch([pa.concat_arrays(parts) for parts in rows])
+        rekeyed = self._key_columns.intersection(path[0] for path in read.updates)
+        if not rekeyed and not len(gone):
+            return Changes(changed, None, touched)
+        removed = _those(shown, ~stays)
+        if rekeyed:
             removed = [pa.concat_arrays(parts) for parts in zip(before.shown(), removed, strict=True)]
-        removed = without(removed, changed, sorted(self._key_columns))
-        return Changes(self._batch(changed), self._batch(removed) if len(removed[0]) else None, touched)
+        removed = without(removed, changed.columns, sorted(self._key_columns))
+        return Changes(changed, self._batch(removed) if len(removed[0]) else None, touched)
 
     def _batch(self, columns: Sequence[pa.Array]) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(list(columns), names=self._stored_names)
-
-    @staticmethod
-    def _are_among(touched: RowIds, first_new: int, read: RowChanges) -> Flags:
-        """Which rows inserted by the round are `touched`."""
-        flags: Flags = np.isin(np.arange(first_new, first_new + read.inserted), touched)
-        return flags
 
     def _present(self, touched: RowIds, first_new: int, read: RowChanges, decoder: FrameDecoder) -> Rows:
         """The rows as they were before the round, or as it inserted them."""
@@ -105,6 +94,10 @@ class MirroredRows(TouchedRows):
         if known.any():
             found(*self._selected("touched_rows", self._row_id, missing[known], self._under))
         missing = missing[~known]
+        recent, holding, places = self._inserted.recent(missing)
+        if holding:
+            found(missing[recent], joined([Rows.of(each.columns) for each in holding]).take(places))
+            missing = missing[~recent]
         stored, logged = np.searchsorted(missing, [self._first(first_new), first_new])
         if stored:
             found(*self._selected_stored(missing[:stored]))
@@ -172,3 +165,10 @@ class MirroredRows(TouchedRows):
             self._connection.unregister("cdc_given")
         self._fetched = np.union1d(self._fetched, touched)
         self._mirror.clear()
+
+
+def _those(columns: Sequence[pa.Array], chosen: Flags) -> Sequence[pa.Array]:
+    if chosen.all():
+        return columns
+    flags = pa.array(chosen)
+    return [values.filter(flags) for values in columns]
