@@ -75,6 +75,7 @@ def _measure(scene: Scene, percent: float, rows: int) -> None:
             f"{used[1] / seconds:>10.1%}{found:>15.0f}{(peak - before) / 1e6:>9.0f}",
             flush=True,
         )
+        _wait(lambda: '"outcome": "repaired"' in replica.log)  # the next measurement begins with equal sides
         replica.stop()
 
 
