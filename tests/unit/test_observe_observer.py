@@ -135,7 +135,7 @@ def test_a_delivered_batch_is_counted(begun: ReplicationObserver) -> None:
     assert values["cdc_lag_seconds_bucket{0.01,main.trades}"] == 0
     shown = table(begun)
     assert (shown["rows"], shown["batches"], shown["failed_rows"]) == (12, 2, 3)
-    assert (shown["watermark"], shown["position"], shown["lag_seconds"]) == ("17", "3:400", 0.02)
+    assert (shown["watermark"], shown["position"], shown["lag_seconds"]) == ("17", "1:3:400", 0.02)
 
 
 def test_a_batch_that_does_not_move_the_mark_leaves_the_watermark(begun: ReplicationObserver) -> None:

@@ -19,6 +19,8 @@ from cdc.source.format.log import ReadAt
 _NO_BLOCK = 2**64 - 1
 _BLOCK_BITS = 56
 """Of a pointer to a piece of metadata; the rest numbers the piece within its block."""
+_MOST_BYTES = 1 << 60
+"""Of a file; a header that was forged may lead anywhere."""
 _MOST_HEADERS = 1024
 """That are remembered of an encrypted file."""
 
@@ -67,7 +69,8 @@ def checkpoint_proof(raw: bytes, headers: Headers, file: int, read_at: ReadAt) -
     active = headers.active
     if active is not None and active.meta_block != _NO_BLOCK:
         number = active.meta_block & ((1 << _BLOCK_BITS) - 1)
-        block = read_at(HEADERS_SIZE + number * active.block_size, 8)
+        place = HEADERS_SIZE + number * active.block_size
+        block = read_at(place, 8) if place < _MOST_BYTES else b""
     return blake2b(raw + block + file.to_bytes(8, "big"), digest_size=16).digest()
 
 
