@@ -53,7 +53,7 @@ def test_a_user_that_may_not_create_is_told_what_it_lacks(modern: Place) -> None
     with as_user(modern, WRITER, auto_create=True) as target, pytest.raises(TargetError) as refused:
         target.open(PLAN)
     assert (refused.value.code, refused.value.meaning) == (497, Meaning.STOP)
-    assert "Grant the missing right" in refused.value.remedy
+    assert "Grant this user the missing right" in refused.value.remedy
 
 
 def test_a_user_that_may_not_insert_stops_at_the_first_insert(modern: Place) -> None:
