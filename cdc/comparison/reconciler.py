@@ -29,6 +29,8 @@ a long one comes at the configured interval all the same."""
 LEISURE_SHARE = 0.02
 """Of the time that comparisons may take for what only cannot be excluded."""
 
+DOUBTED = "DuckDB leaves some commits out of its log, and that one of them changed rows cannot be excluded"
+
 Step = Literal["waiting", "comparing", "repairing"]
 Outcome = Literal["equal", "repaired", "different", "refused", "failed", "interrupted"]
 
@@ -63,7 +65,9 @@ class ReconciliationReport:
 
 
 class Memory(Protocol):
-    """Where breaks are remembered; see `cdc.watermark.Breaks`."""
+    """Where breaks are remembered; see `cdc.state.Breaks`."""
+
+    def note(self, table: TableId, reason: str) -> None: ...
 
     def standing(self) -> Sequence[Break]: ...
 
@@ -274,7 +278,9 @@ class Reconciler:
             ReconciliationReport(table, outcome, result, seconds, pause, error, attempts.in_vain, doubted)
         )
         if outcome not in ("equal", "repaired"):
-            if found is None and outcome != "refused":
+            if found is None and outcome == "refused":
+                self._memory.note(table, DOUBTED)  # until somebody who may read the target has compared
+            elif found is None:
                 self._doubted.add(table)
             self._events.reconciling(table, "waiting")
         elif found is None or self._memory.mended(found):

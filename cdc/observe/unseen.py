@@ -102,7 +102,7 @@ class UnseenChanges:
                 record = self._record(event.table)
                 record.reconciled_at = self._clock.wall()
                 record.reconciled_rows = repaired.sent + repaired.deleted
-            elif not (event.doubted and event.outcome == "refused"):
+            else:
                 self._alarms.not_reconciled(event)
         say = self._log.info if event.outcome in ("equal", "repaired", "interrupted") else self._log.warning
         say(

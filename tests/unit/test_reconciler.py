@@ -11,6 +11,7 @@ import pytest
 
 from cdc.change import TableId, TablePlan, Unseen
 from cdc.comparison.reconciler import (
+    DOUBTED,
     FIRST_RETRY_SECONDS,
     LEISURE_SHARE,
     MOST_INTERVALS,
@@ -318,6 +319,18 @@ def test_a_table_that_is_only_doubted_is_compared_once_in_the_interval_and_nothi
     bench.break_table(unseen=doubt)
     bench.break_table()
     assert bench.until_next() == pytest.approx(2.0 / WORK_SHARE, abs=1.0)
+
+
+def test_a_doubt_that_the_user_may_not_settle_is_remembered_until_somebody_else_has_compared(
+    bench: Bench,
+) -> None:
+    """[S4]"""
+    bench.outcomes = [TargetError("query", "it", "not enough privileges", "Grant it", code=497)]
+    bench.break_table(unseen=Unseen("it cannot be excluded", urgent=False))
+    bench.look()
+    assert [each.reason for each in bench.breaks.standing()] == [DOUBTED]
+    bench.look()
+    assert bench.told.stands == [(A.table, True)]
 
 
 def test_comparing_at_leisure_takes_a_small_share_of_the_time(bench: Bench) -> None:
