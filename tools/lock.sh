@@ -12,5 +12,5 @@ trap 'rm -rf "$made"' EXIT
 "${PYTHON:-python3}" -m venv "$made"
 "$made/bin/python" -m pip install --quiet --disable-pip-version-check uv
 "$made/bin/uv" pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-    --custom-compile-command tools/lock.sh --no-annotate --extra embedded --extra dev \
+    --custom-compile-command tools/lock.sh --no-annotate --extra embedded --extra quack --extra dev \
     --output-file requirements.lock "$@" pyproject.toml

@@ -48,7 +48,7 @@ fi
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 if [ -n "$newest" ]; then
     say "installing the package with the newest of its extras"
-    pip install --upgrade --upgrade-strategy eager --editable '.[embedded,dev]'
+    pip install --upgrade --upgrade-strategy eager --editable '.[embedded,quack,dev]'
     pip list --outdated  # what pyproject.toml does not allow
 else
     say "installing the package with its extras, as locked"

@@ -28,7 +28,7 @@ from cdc.observe.status import PASSED
 from cdc.rate import Rate
 from cdc.replicator.limits import ReplicatorLimits
 from cdc.replicator.ports import Target
-from cdc.source import DuckDbSource, SelfTest, run_self_test
+from cdc.source import AnySource, SelfTest, run_self_test
 from cdc.state import Lease, Leases, Store
 from cdc.target import ClickHouseTarget
 from cdc.watermark import BoundMarks, bind
@@ -44,7 +44,7 @@ class Opened:
     settings: Settings
     store: Store
     observer: ReplicationObserver
-    source: DuckDbSource
+    source: AnySource
     marks: BoundMarks
     """Those of the source, guarded by its leases."""
     clickhouse: ClickHouseTarget
@@ -131,8 +131,9 @@ class Opening:
         return (self._stack.enter_context(AlertDelivery(alerts.command or (), webhook)).deliver,)
 
     def _self_tested(self, observer: ReplicationObserver) -> SelfTest | None:
-        """How far the DuckDB at hand is to be relied on. On Windows no log is followed: there is no test."""
-        if sys.platform == "win32":
+        """How far the DuckDB at hand is to be relied on. Where no log is followed, as on
+        Windows and where the database is served, there is no test."""
+        if sys.platform == "win32" or self._settings.database.address is not None:
             return None
         done = run_self_test(self._settings.state.directory)
         self._about = replace(self._about, self_test=done.failed or PASSED)
@@ -142,7 +143,7 @@ class Opening:
 
     def _source_once_there(
         self, self_test: SelfTest | None, observer: ReplicationObserver, eras: Eras
-    ) -> DuckDbSource:
+    ) -> AnySource:
         """The source, as soon as there is one: a writer may start later."""
         while not self._stop.is_set():
             try:
@@ -162,8 +163,10 @@ class Opening:
             self._stop.wait(AWAY_SECONDS)
         raise StoppedWaiting
 
-    def _say_of_key(self, source: DuckDbSource) -> None:
-        """Whoever gives a key believes the file to be encrypted."""
+    def _say_of_key(self, source: AnySource) -> None:
+        """Whoever gives a key believes the file to be encrypted; that of a served one is its writer's."""
+        if self._settings.database.address is not None:
+            return
         if self._settings.database.encryption_key is not None and not source.encrypted:
             self._log.warning(
                 "the file is not encrypted: its key is not used",
@@ -172,7 +175,7 @@ class Opening:
                 "the environment, or have the writer encrypt the file",
             )
 
-    def _leases(self, source: DuckDbSource, observer: ReplicationObserver) -> Leases:
+    def _leases(self, source: AnySource, observer: ReplicationObserver) -> Leases:
         """The source's lease of this host, and the one in Redis where several hosts ask for it."""
         here = Lease(self._settings.state.directory, source.identity)
         self._take(here)
@@ -190,7 +193,7 @@ class Opening:
         return Leases(here, elsewhere)
 
     def _copied(
-        self, clickhouse: ClickHouseTarget, source: DuckDbSource, observer: ReplicationObserver
+        self, clickhouse: ClickHouseTarget, source: AnySource, observer: ReplicationObserver
     ) -> tuple[Target, Callable[[Batch], None] | None]:
         """The target with its copy in Redis, where one is asked for, and what offers a batch to the copy."""
         settings, options = self._settings, self._settings.redis.options

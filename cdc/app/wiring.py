@@ -5,12 +5,13 @@ from __future__ import annotations
 from cdc.change import TableId, TablePlan
 from cdc.clock import Clock, SystemClock
 from cdc.config import Settings
+from cdc.config.database import ServedAddress
 from cdc.config.target import Setting
 from cdc.eras import Eras
 from cdc.errors import ConfigError, SourceError, StateError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
-from cdc.source import DuckDbSource, SelfTest, SourceEvents, check_completion, open_source
+from cdc.source import AnySource, SelfTest, SourceEvents, check_completion, open_source
 from cdc.state import Store, open_store
 from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
 from cdc.target.quote import quote_string
@@ -23,16 +24,19 @@ def source_of(
     events: SourceEvents | None = None,
     eras: Eras | None = None,
     clock: Clock | None = None,
-) -> DuckDbSource:
-    """The DuckDB file of [database], read as far as the `self_test` allows.
+) -> AnySource:
+    """The DuckDB file of [database], read as far as the `self_test` allows, or what a writer serves.
 
     Raises:
         SourceError: it cannot be read.
     """
+    if settings.database.address is not None:
+        return _served(settings, settings.database.address, events, eras, clock)
+    assert settings.database.file is not None, "it is one of both"
     key = settings.database.encryption_key
     failed = None if self_test is None else self_test.failed
     return open_source(
-        settings.database.path,
+        settings.database.file,
         memory_limit_mb=settings.performance.cache_size_mb,
         threads=settings.performance.threads,
         spill=settings.state.directory / "spill",
@@ -42,6 +46,36 @@ def source_of(
         max_skew_seconds=settings.sync.max_skew_sec,
         deletes=settings.sync.deletes == "replicate",
         decode_check_percent=settings.performance.decode_check_percent,
+        events=events,
+        eras=eras,
+        clock=clock,
+    )
+
+
+def _served(
+    settings: Settings,
+    address: ServedAddress,
+    events: SourceEvents | None,
+    eras: Eras | None,
+    clock: Clock | None,
+) -> AnySource:
+    # Loaded where it is used: it needs a driver that others do without.
+    from cdc.source.served import Comparing, open_served
+
+    served, token = settings.served, settings.database.token
+    assert token is not None, "the settings have one where there is an address"
+    return open_served(
+        str(address),
+        token.get_secret_value(),
+        timeout_seconds=served.request_timeout_sec,
+        poll_seconds=served.poll_ms / 1000.0,
+        idle_seconds=served.idle_poll_ms / 1000.0,
+        comparing=Comparing(served.compare_interval_sec, served.compare_percent),
+        memory_limit_mb=settings.performance.cache_size_mb,
+        threads=settings.performance.threads,
+        spill=settings.state.directory / "spill",
+        max_skew_seconds=settings.sync.max_skew_sec,
+        deletes=settings.sync.deletes == "replicate",
         events=events,
         eras=eras,
         clock=clock,
@@ -89,7 +123,7 @@ def store_of(settings: Settings, *, clock: Clock | None = None) -> Store:
 
 
 def plans_of(
-    settings: Settings, source: DuckDbSource, *, strict: bool = True, store: Store | None = None
+    settings: Settings, source: AnySource, *, strict: bool = True, store: Store | None = None
 ) -> Resolution:
     """What is replicated of the source, and what is not.
 
@@ -134,7 +168,7 @@ def _replicated_before(settings: Settings, store: Store | None) -> frozenset[Tab
         return frozenset()
 
 
-def plan_again(settings: Settings, source: DuckDbSource, plan: TablePlan) -> TablePlan:
+def plan_again(settings: Settings, source: AnySource, plan: TablePlan) -> TablePlan:
     """The plan of the same table as source and configuration now want it.
 
     Raises:

@@ -19,7 +19,7 @@ from cdc.errors import CdcError, SnapshotSuperseded, SourceError
 
 if TYPE_CHECKING:
     from cdc.cli.answer import Answer
-    from cdc.source import DuckDbSource, Snapshot
+    from cdc.source import AnySnapshot, AnySource
     from cdc.source.deadline import Deadline
 
 TABLE_LIMIT = 100
@@ -112,9 +112,7 @@ class _Refused(Exception):
         self.error = error
 
 
-def _collect(
-    source: DuckDbSource, sql: str, answer: Answer, limit: int | None, timeout: float | None
-) -> None:
+def _collect(source: AnySource, sql: str, answer: Answer, limit: int | None, timeout: float | None) -> None:
     from cdc.source.deadline import Deadline
 
     timer = Deadline(timeout)
@@ -134,7 +132,7 @@ def _collect(
 
 
 @contextmanager
-def _judged(sql: str, snapshot: Snapshot, timer: Deadline) -> Iterator[None]:
+def _judged(sql: str, snapshot: AnySnapshot, timer: Deadline) -> Iterator[None]:
     """Tell what the query is guilty of from what the file is.
 
     Raises:

@@ -124,7 +124,9 @@ def _unit(
     if not template:
         settings = context.settings(ctx)
         stop_seconds = settings.supervisor.shutdown_sec
-        known = [settings.state.directory, supervisor_directory(settings), settings.database.path.parent]
+        known = [settings.state.directory, supervisor_directory(settings)]
+        if settings.database.file is not None:
+            known.append(settings.database.file.parent)
         if settings.logging.log_path is not None:
             known.append(settings.logging.log_path.parent)
         writable = [path.absolute() for path in known] + writable

@@ -111,7 +111,8 @@ class VerifyRun:
             if self._mend and (self._settings.state.directory / FILE_NAME).exists():
                 self._store = stack.enter_context(open_store(self._settings.state.directory, mode="write"))
             eras = None if self._store is None else self._store.eras
-            self.source = stack.enter_context(source_of(self._settings, eras=eras))
+            self.source = source_of(self._settings, eras=eras)
+            stack.enter_context(self.source)
             self.target = stack.enter_context(target_of(self._settings))
             self.hasher = stack.enter_context(RowHasher())
             self.formatter = stack.enter_context(formatter())

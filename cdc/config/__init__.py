@@ -1,10 +1,10 @@
 """The configuration: TOML files, secrets and environment, as validated values that never change."""
 
+from cdc.config.database import DatabaseConfig, ServedAddress, ServedConfig
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
 from cdc.config.limits import AlertsConfig, LimitsConfig
 from cdc.config.loading import DEFAULT_PATH, load, load_writer
 from cdc.config.settings import (
-    DatabaseConfig,
     ErrorHandlingConfig,
     LoggingConfig,
     MetricsConfig,
@@ -29,6 +29,8 @@ __all__ = [
     "LoggingConfig",
     "MetricsConfig",
     "PerformanceConfig",
+    "ServedAddress",
+    "ServedConfig",
     "Settings",
     "Shown",
     "StateConfig",

@@ -33,13 +33,18 @@ Overlap = Annotated[
 """How far a read goes back: `1000` for one that counts; `500ms`, `5s`, `2m`, `1h`, `1d` for a time."""
 
 
-def _names_a_file(path: Path) -> Path:
+def names_a_file(path: Path) -> Path:
+    """`path`, which has a name.
+
+    Raises:
+        ValueError: it is a directory's.
+    """
     if path.name in ("", ".", ".."):
         raise ValueError("write the path of a file")
     return path
 
 
-FilePath = Annotated[Path, AfterValidator(_names_a_file)]
+FilePath = Annotated[Path, AfterValidator(names_a_file)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=86400)]
 

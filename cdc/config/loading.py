@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from cdc.config.database import parse_address
 from cdc.config.endpoint import parse_endpoint
 from cdc.config.files import read_toml, refuse_open_key
 from cdc.config.problems import describe
@@ -30,6 +31,7 @@ ENVIRONMENT = {
     "CLICKHOUSE_USER": "target.user",
     "CLICKHOUSE_PASSWORD": "target.password",
     "DUCKDB_ENCRYPTION_KEY": "database.encryption_key",
+    "DUCKDB_QUACK_TOKEN": "database.token",
     "REDIS_PASSWORD": "redis.password",
 }
 """Environment variables and the keys they override; an empty variable counts as not set."""
@@ -44,12 +46,19 @@ SECRETS = {
     "auth.clickhouse_user": "target.user",
     "auth.clickhouse_password": "target.password",
     "auth.redis_password": "redis.password",
+    "auth.quack_token": "database.token",
     "encryption.master_key": "database.encryption_key",
     "alerts.webhook": "supervisor.alerts.webhook",
 }
 """Keys of secrets.toml and the keys they become."""
 
-ONLY_SECRET = ("target.password", "redis.password", "database.encryption_key", "supervisor.alerts.webhook")
+ONLY_SECRET = (
+    "target.password",
+    "redis.password",
+    "database.encryption_key",
+    "database.token",
+    "supervisor.alerts.webhook",
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -68,7 +77,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     if secrets_path.exists():
         _overlay_secrets(data, origins, secrets_path)
     _overlay_environment(data, origins, ENVIRONMENT, environ)
-    _normalise(data)
+    _normalise(data, path)
     settings = _validate(Settings, data, path, origins)
     settings._path = path
     settings._origins = origins
@@ -97,12 +106,23 @@ def _validate(model: type[Model], data: dict[str, Any], path: Path, origins: Map
         raise describe(error, model, path, origins) from None
 
 
-def _normalise(data: dict[str, Any]) -> None:
-    """One endpoint becomes a list of one; the state is kept beside the database."""
+def _normalise(data: dict[str, Any], config: Path) -> None:
+    """One endpoint becomes a list of one; the state is kept beside the database, or beside the configuration
+    where that is served."""
     if isinstance(url := _get(data, "sync.clickhouse_endpoint"), str):
         _set(data, "sync.clickhouse_endpoint", [url])
     if isinstance(path := _get(data, "database.path"), str) and _get(data, "state.directory") is None:
-        _set(data, "state.directory", f"{path}.cdc")
+        _set(data, "state.directory", f"{_beside(path, config)}.cdc")
+
+
+def _beside(database: str, config: Path) -> str:
+    """What the state's directory is named for."""
+    if not database.startswith("quack:"):
+        return database
+    try:
+        return str(config.parent / parse_address(database).file_name)
+    except ValueError:
+        return database  # the model says what is wrong with it
 
 
 def _refuse_secrets(data: Mapping[str, Any], path: Path) -> None:

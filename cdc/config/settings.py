@@ -16,24 +16,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
+from cdc.config.database import DatabaseConfig, ServedConfig
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
-from cdc.config.kinds import FilePath, LogLevel, Overlap, Port, PositiveSeconds, Section, text_like
+from cdc.config.kinds import LogLevel, Overlap, Port, PositiveSeconds, Section, text_like
 from cdc.config.limits import AlertsConfig, AuditConfig, LimitsConfig, SpoolConfig
 from cdc.config.programs import Programs, SupervisorConfig
 from cdc.config.redis import RedisConfig
 from cdc.config.tables import DefaultsConfig, TableConfig
 from cdc.config.target import TargetConfig
 from cdc.errors import ConfigError
-
-
-class DatabaseConfig(Section):
-    """The DuckDB file that another process writes."""
-
-    path: FilePath
-    read_only: Literal[True] = True
-    """The replicator never writes to its source; `false` is refused."""
-    encryption_key: SecretStr | None = None
-    """From [encryption] master_key of secrets.toml, or DUCKDB_ENCRYPTION_KEY."""
 
 
 class PerformanceConfig(Section):
@@ -171,6 +162,7 @@ class Settings(Section):
     """The whole configuration, with the origin of every value."""
 
     database: DatabaseConfig
+    served: ServedConfig = ServedConfig()
     performance: PerformanceConfig = PerformanceConfig()
     logging: LoggingConfig = LoggingConfig()
     sync: SyncConfig
@@ -209,6 +201,15 @@ class Settings(Section):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"tables: {twice!r} is listed twice")
+        if self.database.address is not None and self.database.token is None:
+            raise ValueError(
+                f"database.path is {self.database.address}, and there is no token; write it as quack_token "
+                "of [auth] into secrets.toml, or into the environment as DUCKDB_QUACK_TOKEN"
+            )
+        if self.served.idle_poll_ms < self.served.poll_ms:
+            raise ValueError(
+                "served.idle_poll_ms is below served.poll_ms: looks would be rarer in a busy table"
+            )
         if self.logging.log_path == self.database.path:
             raise ValueError("logging.log_path is database.path: the log would overwrite the database")
         if self.metrics.enabled and self.metrics.port and self.metrics.port == self.supervisor.metrics_port:

@@ -29,7 +29,12 @@ def shown(settings: Settings) -> Iterator[Shown]:
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """The texts that no log line may show."""
     passwords = [endpoint.password for endpoint in settings.endpoints]
-    secrets = (settings.target.password, settings.redis.password, settings.database.encryption_key)
+    secrets = (
+        settings.target.password,
+        settings.redis.password,
+        settings.database.encryption_key,
+        settings.database.token,
+    )
     passwords += [secret for secret in secrets if secret]
     passwords += [value for program in settings.programs.values() for value in program.environment.values()]
     if settings.supervisor.alerts.webhook is not None:

@@ -81,12 +81,15 @@ def programs_of_up(settings: Settings) -> dict[str, ProgramConfig]:
         )
     said = writer.model_fields_set
     updates: dict[str, object] = {}
-    database = settings.database.path.absolute()
+    # The file of a database that is served is its writer's matter: it may be on another host.
+    database = None if settings.database.file is None else settings.database.file.absolute()
     if "limits" not in said:
         updates["limits"] = ProgramLimitsConfig(
-            cpu_cores=WRITER_CORES, memory_mb=WRITER_MEMORY_MB, disk_paths=(database.parent,)
+            cpu_cores=WRITER_CORES,
+            memory_mb=WRITER_MEMORY_MB,
+            disk_paths=() if database is None else (database.parent,),
         )
-    if "before_restart" not in said:
+    if "before_restart" not in said and database is not None:
         updates["before_restart"] = check_of(database)
     replicator = settings.programs.get(REPLICATOR) or ProgramConfig(command=RUN, order=writer.order + 1)
     if replicator.command == RUN:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from cdc.clock import Clock, SystemClock
 from cdc.errors import SourceError
-from cdc.source.file.snapshot import Snapshot
+
+
+class Interruptible(Protocol):
+    """What a query runs on."""
+
+    def interrupt(self) -> None: ...
 
 
 class Deadline:
@@ -28,7 +34,7 @@ class Deadline:
         return SourceError("run", "the query", problem, "Raise the timeout, or ask for less")
 
     @contextmanager
-    def running(self, snapshot: Snapshot) -> Iterator[None]:
+    def running(self, snapshot: Interruptible) -> Iterator[None]:
         """Interrupt what `snapshot` runs within, once the time is over."""
         if self._deadline is None:
             yield
@@ -36,7 +42,7 @@ class Deadline:
 
         def interrupt() -> None:
             self._expired = True
-            snapshot.cursor.interrupt()
+            snapshot.interrupt()
 
         timer = threading.Timer(max(0.0, self._deadline - self._clock.monotonic()), interrupt)
         timer.start()

@@ -82,7 +82,8 @@ def settings(any_place: Place, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def writer(settings: Settings) -> Iterator[Writer]:
-    with Writer(settings.database.path) as writer:
+    assert settings.database.file is not None
+    with Writer(settings.database.file) as writer:
         writer.run("CREATE TABLE trades (id BIGINT PRIMARY KEY, seq BIGINT NOT NULL)")
         writer.run("INSERT INTO trades SELECT i, i FROM range(100) t(i)")
         yield writer

@@ -12,7 +12,7 @@ import duckdb
 from cdc.change import NOWHERE, Batch, BatchLimits, Mark, Position, TableId, TablePlan, Unseen
 from cdc.errors import HistoryBroken
 from cdc.replicator.ports import TableReader
-from cdc.source import DuckDbSource
+from cdc.source import AnySource
 from tests.support.sources import LIMITS
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer
@@ -62,7 +62,7 @@ class Heard:
 class Kept:
     """Reads one table as the replicator does, and keeps what a query with FINAL would show of it."""
 
-    def __init__(self, source: DuckDbSource, plan: TablePlan) -> None:
+    def __init__(self, source: AnySource, plan: TablePlan) -> None:
         self._source = source
         self._plan = plan
         self._versions: dict[Row, int] = {}
@@ -116,7 +116,7 @@ class Kept:
 
         wait_until(learnt, "everything to be learnt", 60.0)
 
-    def crash(self, source: DuckDbSource, sent: int, committed: int, limits: BatchLimits = LIMITS) -> int:
+    def crash(self, source: AnySource, sent: int, committed: int, limits: BatchLimits = LIMITS) -> int:
         """Read until so many batches are in the target and stored as delivered, or all are; then go on as
         after kill -9. Answers how many batches there were."""
         batches = cast("Generator[Batch]", self.reader.read(self.mark, limits))
@@ -133,7 +133,7 @@ class Kept:
         self.reopen(source)
         return number
 
-    def reopen(self, source: DuckDbSource, since: Position | None = None) -> None:
+    def reopen(self, source: AnySource, since: Position | None = None) -> None:
         """Go on with a new reader, as after a restart: from the last batch's position, or from `since`."""
         self.reader.close()
         self._source = source

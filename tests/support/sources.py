@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from cdc.change import Batch, BatchLimits, Mark, TableId, TablePlan
 from cdc.replicator.ports import TableReader
-from cdc.source import DuckDbSource
+from cdc.source import AnySource
 
 LIMITS = BatchLimits(rows=10_000, bytes=32 << 20)
 
 
 def plan_of(
-    source: DuckDbSource,
+    source: AnySource,
     table: str,
     *,
     key: tuple[str, ...] = ("id",),

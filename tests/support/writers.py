@@ -37,11 +37,12 @@ def cache_directory() -> Path:
     return Path(base) / "duckdb-clickhouse-cdc-tests"
 
 
-def interpreter(version: str) -> Path:
-    """A Python that has DuckDB of `version`; made on first use, by one process at a time."""
-    if version == CURRENT:
+def interpreter(version: str, *extensions: str) -> Path:
+    """A Python that has DuckDB of `version`, with `extensions`; made at first use, one process at a time."""
+    if version == CURRENT and not extensions:
         return Path(sys.executable)
-    home = cache_directory() / f"duckdb-{version}-py{sys.version_info.major}.{sys.version_info.minor}"
+    name = "-".join((f"duckdb-{version}", *extensions))
+    home = cache_directory() / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{home}.lock"):
@@ -57,6 +58,7 @@ def interpreter(version: str) -> Path:
                     "--quiet",
                     "--disable-pip-version-check",
                     f"duckdb=={version}",
+                    *(f"duckdb-extension-{extension}=={version}" for extension in extensions),
                 ],
                 check=True,
             )
@@ -74,6 +76,7 @@ class Writer:
     Args:
         config: DuckDB's settings, like `{"checkpoint_threshold": "1MB"}`.
         attach: options of an ATTACH to write through, instead of opening the file: "ENCRYPTION_KEY 'k'".
+        python: with the writer's DuckDB; None: as `interpreter` makes it.
     """
 
     def __init__(
@@ -82,13 +85,14 @@ class Writer:
         version: str = CURRENT,
         config: dict[str, str] | None = None,
         attach: str | None = None,
+        python: Path | None = None,
     ) -> None:
         self.path = path
         self._progress = path.with_name(path.name + ".progress")
         self._progress.write_bytes(bytes(8))
         options = {**(config or {}), **({"attach": attach} if attach else {})}
         self.process = subprocess.Popen(
-            [interpreter(version), _PROGRAM, path, self._progress, json.dumps(options)],
+            [python or interpreter(version), _PROGRAM, path, self._progress, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,7 +1,9 @@
 """How is the file read where it cannot be read beside its writer: by opening it while no writer holds it.
 
-On Windows a DuckDB writer shares its log but not its file, so nothing can be read until it lets go. Opening
-takes DuckDB's shared lock, which keeps a writer from starting: so it lasts for one read, never longer.
+On Windows a DuckDB writer shares neither its file nor its log, so nothing can be read until it lets go. Its
+handle must never be duplicated: DuckDB truncates its files where the handle's pointer is, which a read
+through the duplicate moves. Opening takes DuckDB's shared lock, which keeps a writer from starting: so it
+lasts for one read, never longer. What is to be read live there is served by its writer (`cdc.source.served`).
 """
 
 from __future__ import annotations
@@ -47,6 +49,6 @@ def _held(pin: Pin) -> SourceError:
         "open",
         pin.path,
         "its writer holds it, and it is to be opened directly",
-        "Wait until the writer closes the file, or read it live (not possible on Windows)",
+        "Wait until the writer closes the file, or have it serve its database and read that (docs/quack.md)",
         meaning=Meaning.RETRY,
     )

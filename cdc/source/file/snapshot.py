@@ -108,6 +108,10 @@ class Snapshot(Closing):
     def cursor(self) -> duckdb.DuckDBPyConnection:
         return self._cursor
 
+    def interrupt(self) -> None:
+        """End the query that runs, from any thread."""
+        self._cursor.interrupt()
+
     def translated(self, operation: str) -> AbstractContextManager[None]:
         """Turn what fails within on this snapshot's cursor into SnapshotSuperseded or SourceError."""
         return self._attached.translated(operation)

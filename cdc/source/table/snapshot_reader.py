@@ -21,7 +21,7 @@ from cdc.change import Batch, Mark, Position, TablePlan
 from cdc.clock import Clock
 from cdc.errors import SnapshotSuperseded
 from cdc.source.file.session import KeptCursor, Session
-from cdc.source.file.snapshot import Snapshot, Snapshots
+from cdc.source.file.snapshot import Snapshot
 from cdc.source.quote import identifier, qualified
 from cdc.source.table.altered import check_columns, explained
 from cdc.source.table.batching import rebatch
@@ -30,9 +30,9 @@ from cdc.source.table.ordering import Undecided, in_order
 from cdc.source.table.overlap import Window, hash_of
 from cdc.source.table.own_columns import OwnColumns
 from cdc.source.table.ranges import Range, Selection, columns, cut, order
-from cdc.source.table.repeated_keys import RepeatedKeys, hidden, shown
+from cdc.source.table.repeated_keys import hidden, shown
 from cdc.source.table.versions import check_version_column
-from cdc.source.table.view import ReadState, RoundRows, View
+from cdc.source.table.view import KnowsRepeatedKeys, ReadState, RoundRows, TakesSnapshots, View
 
 PIECE_ROWS = 50_000
 """Rows of the least piece: some 20 ms of reading, where writers checkpoint every 100 ms at the worst."""
@@ -61,11 +61,11 @@ class SnapshotReader:
     def __init__(
         self,
         plan: TablePlan,
-        snapshots: Snapshots,
+        snapshots: TakesSnapshots,
         session: Session,
         clock: Clock,
         max_skew_seconds: float,
-        repeated: RepeatedKeys,
+        repeated: KnowsRepeatedKeys,
         piece_rows: int = PIECE_ROWS,
     ) -> None:
         check_version_column(plan)
@@ -215,6 +215,10 @@ class SnapshotReader:
     def close(self) -> None:
         self._unacknowledged.clear()
         self._connection.close()
+
+    def sweep(self, mark: Mark | None) -> None:
+        """Forget what was handed out before the overlap that ends at `mark`."""
+        self._connection.run(partial(self._window.sweep, self.low(mark)))
 
     def low(self, mark: Mark | None) -> str | None:
         """The least watermark that `past` reads from `mark` on; None: it reads all."""

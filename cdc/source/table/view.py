@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from cdc.change import BatchLimits, Mark, Position, TableId
-from cdc.source.file.snapshot import Stream
+from cdc.change import BatchLimits, Mark, Position, TableId, TablePlan
+from cdc.errors import SnapshotSuperseded
+from cdc.source.file.snapshot import Snapshot, Stream
+
+Result = TypeVar("Result")
 
 
 class View(Protocol):
@@ -50,6 +53,26 @@ class RoundRows(View, Protocol):
     def select(self, sql: str) -> tuple[pa.Table, dict[str, str]]:
         """All that `sql` selects, and the columns' types in DuckDB's spelling."""
         ...
+
+
+class TakesSnapshots(Protocol):
+    """Gives out snapshots; see `Snapshots`."""
+
+    def take(self) -> Snapshot: ...
+
+    def run(self, work: Callable[[Snapshot], Result]) -> Result: ...
+
+    def overtaken(self, error: SnapshotSuperseded) -> None: ...
+
+
+class KnowsRepeatedKeys(Protocol):
+    """Knows whether keys have several rows; see `RepeatedKeys`."""
+
+    def known(self, plan: TablePlan) -> bool: ...
+
+    def count(self, plan: TablePlan) -> None: ...
+
+    def noticed(self, plan: TablePlan, key: tuple[str, ...]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
