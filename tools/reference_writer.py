@@ -23,7 +23,7 @@ import time
 import tomllib
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,6 +113,14 @@ def parse_options(arguments: list[str] | None) -> argparse.Namespace:
         "--tick-us", type=bounded(int, 0), default=0, help="round times down, so that they tie (0)"
     )
     options.add_argument("--no-primary-key", action="store_true", help="create trades without keys")
+    options.add_argument("--serve", metavar="quack:HOST:PORT", help="serve the database (docs/quack.md)")
+    options.add_argument(
+        "--extension",
+        type=Path,
+        action="append",
+        default=[],
+        help="file of an extension to serve with; without one DuckDB's repository is asked",
+    )
     options.add_argument("--heartbeat", type=Path, help="file replaced every second (DATABASE.heartbeat)")
     options.add_argument("--commit-log", type=Path, help="a line per commit: last seq, time_ns, rows")
     return options.parse_args(arguments)
@@ -181,8 +189,11 @@ def _read_config(config: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def open_database(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_database(settings: Settings, *, unsigned: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """The database with the settings in force and its lock held; closed, and so checkpointed, at the end.
+
+    Args:
+        unsigned: allow extensions that are not of DuckDB's repository.
 
     Raises:
         WriterError: the folder is missing, another process holds the file, or it is not a DuckDB database.
@@ -192,7 +203,9 @@ def open_database(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
             f"cannot open {settings.path}: there is no folder {settings.path.parent}. Create it."
         )
     try:
-        connection = duckdb.connect(str(settings.path))
+        connection = duckdb.connect(
+            str(settings.path), config={"allow_unsigned_extensions": "true"} if unsigned else {}
+        )
     except duckdb.Error as error:
         held = "lock" in str(error) or "being used by another process" in str(error)
         remedy = "Stop the process that holds it" if held else "Give a DuckDB database"
@@ -231,6 +244,38 @@ def _apply(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
             raise WriterError(
                 f"cannot set {name} to {value}: {_line(error)} Correct the configuration."
             ) from error
+
+
+def serve(
+    connection: duckdb.DuckDBPyConnection,
+    address: str,
+    extensions: Sequence[Path],
+    environ: Mapping[str, str],
+) -> None:
+    """Serve the database over DuckDB's protocol Quack; the token is in the environment (DUCKDB_QUACK_TOKEN).
+
+    Raises:
+        WriterError: there is no token, an extension cannot be loaded, or the address cannot be served at.
+    """
+    token = environ.get("DUCKDB_QUACK_TOKEN")
+    if not token:
+        raise WriterError(f"cannot serve {address}: there is no token. Set DUCKDB_QUACK_TOKEN.")
+    loads = [f"LOAD {_literal(file)}" for file in extensions]
+    loads = loads or [f"{verb} {name}" for name in ("httpfs", "quack") for verb in ("INSTALL", "LOAD")]
+    try:
+        for load in loads:
+            connection.execute(load)
+        connection.execute(f"CALL quack_serve({_literal(address)}, token = {_literal(token)})").fetchall()
+    except duckdb.Error as error:
+        problem = _line(error).replace(token, "***")
+        raise WriterError(
+            f"cannot serve {address}: {problem} Give another --serve, or the files of quack and httpfs for "
+            f"DuckDB {duckdb.__version__} with --extension."
+        ) from None
+
+
+def _literal(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, *, keys: bool) -> None:
@@ -491,8 +536,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(options, os.environ)
         log_to(settings)
-        with open_database(settings) as connection:
+        with open_database(settings, unsigned=bool(options.extension)) as connection:
             create_tables(connection, keys=not options.no_primary_key)
+            if options.serve is not None:
+                serve(connection, options.serve, options.extension, os.environ)
             desk = Desk(connection, settings, options)
             for name in {"SIGTERM", "SIGINT", "SIGBREAK"} & {each.name for each in signal.Signals}:
                 signal.signal(signal.Signals[name], desk.stop)

@@ -19,11 +19,11 @@ import tempfile
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent
-VERSION = "1.5.6-r.1"
-"""The newest DuckDB that npm carries."""
+VERSION = "1.5.5-r.3"
+"""The newest DuckDB of which PyPI has the extension that it serves with."""
 INTEGRITY = {
     "@duckdb/node-bindings-linux-x64": (
-        "sha512-IXcrZJE6kEqM0Z4wwdVnGBHX/frOS33VPNAwDXQ/Q+Fs84b058Qe94chrCCIcNJlG8Y3UHIUU4eBeCQxW5mN1Q=="
+        "sha512-+n/rmU0o3Km5MEBJnjteud8f5JEhcSPxTdcyxNERL6H3pZw1vQX3ysI1axP8Mx0Mw7XrVv9+pC5VH+9ERD3LQg=="
     ),
 }
 

@@ -34,6 +34,12 @@ pub struct Options {
     /// Stop after this many seconds
     #[arg(long, value_parser = from_zero)]
     pub duration: Option<f64>,
+    /// Serve the database, at quack:HOST:PORT (docs/quack.md); the token is DUCKDB_QUACK_TOKEN
+    #[arg(long)]
+    pub serve: Option<String>,
+    /// File of an extension to serve with; without one DuckDB's repository is asked
+    #[arg(long)]
+    pub extension: Vec<String>,
     /// File replaced every second [default: DATABASE.heartbeat]
     #[arg(long)]
     pub heartbeat: Option<PathBuf>,

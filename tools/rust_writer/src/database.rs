@@ -97,18 +97,27 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens or creates the file, and takes its lock.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens or creates the file, and takes its lock. `unsigned`: extensions need not be of DuckDB's repository.
+    pub fn open(path: &Path, unsigned: bool) -> Result<Self> {
         let path = path.to_str().ok_or_else(|| DatabaseError::new("the path is not valid UTF-8"))?;
         let path = c_string(path)?;
         let mut opened = Self { database: ptr::null_mut(), connection: ptr::null_mut() };
         let mut error: *mut c_char = ptr::null_mut();
-        // SAFETY: the out pointers are valid, a null configuration means the defaults; DuckDB allocates the
-        // error, which is copied and then freed.
+        let mut config: ffi::duckdb_config = ptr::null_mut();
+        let (name, value) = (c_string("allow_unsigned_extensions")?, c_string("true")?);
+        // SAFETY: the out pointers are valid, a null configuration means the defaults, one that was made is
+        // destroyed; DuckDB allocates the error, which is copied and then freed.
         unsafe {
-            if ffi::duckdb_open_ext(path.as_ptr(), &mut opened.database, ptr::null_mut(), &mut error)
-                != ffi::DuckDBSuccess
+            if unsigned
+                && (ffi::duckdb_create_config(&mut config) != ffi::DuckDBSuccess
+                    || ffi::duckdb_set_config(config, name.as_ptr(), value.as_ptr()) != ffi::DuckDBSuccess)
             {
+                ffi::duckdb_destroy_config(&mut config);
+                return Err(DatabaseError::new("no unsigned extensions can be allowed"));
+            }
+            let state = ffi::duckdb_open_ext(path.as_ptr(), &mut opened.database, config, &mut error);
+            ffi::duckdb_destroy_config(&mut config);
+            if state != ffi::DuckDBSuccess {
                 let said = DatabaseError::said(error);
                 ffi::duckdb_free(error.cast());
                 return Err(said);

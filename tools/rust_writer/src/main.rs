@@ -7,6 +7,7 @@ mod config;
 mod database;
 mod log;
 mod market;
+mod serve;
 mod writer;
 
 use std::fs;
@@ -55,7 +56,12 @@ fn trade(options: &Options, settings: &Settings, log: &Log) -> Result<(), String
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| error.to_string())?;
     }
-    let database = writer::open(settings, |text| log.warn(text))?;
+    let unsigned = !options.extension.is_empty();
+    let database = writer::open(settings, unsigned, |text| log.warn(text))?;
+    if let Some(address) = &options.serve {
+        let token = std::env::var("DUCKDB_QUACK_TOKEN").unwrap_or_default();
+        serve::serve(&database, address, &token, &options.extension)?;
+    }
     let stopped =
         |error| format!("cannot write {}: {error} What was committed is kept.", settings.path.display());
     let mut writer = Writer::new(&database, settings, options.seed).map_err(stopped)?;

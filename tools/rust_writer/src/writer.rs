@@ -48,12 +48,16 @@ pub struct Writer<'a> {
 }
 
 /// Opens the database, taking its lock, with the settings in force.
-pub fn open(settings: &Settings, warn: impl Fn(&str)) -> std::result::Result<Database, String> {
+pub fn open(
+    settings: &Settings,
+    unsigned: bool,
+    warn: impl Fn(&str),
+) -> std::result::Result<Database, String> {
     let name = settings.path.display();
     if !settings.path.parent().is_some_and(|folder| folder == Path::new("") || folder.is_dir()) {
         return Err(format!("cannot open {name}: its folder does not exist. Create it."));
     }
-    let database = Database::open(&settings.path).map_err(|error| {
+    let database = Database::open(&settings.path, unsigned).map_err(|error| {
         let said = error.to_string();
         let held = said.contains("lock") || said.contains("used by another process");
         let remedy = if held { "Stop the process that holds it" } else { "Give a DuckDB database" };
@@ -199,13 +203,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
         {
-            let database = open(&settings, quiet).unwrap();
+            let database = open(&settings, false, quiet).unwrap();
             let mut writer = Writer::new(&database, &settings, 1).unwrap();
             writer.commit(100, 50).unwrap();
             writer.commit(100, 50).unwrap();
             assert_eq!((writer.tally.rows, writer.tally.updated, writer.tally.last_seq), (200, 50, 200));
         }
-        let database = open(&settings, quiet).unwrap();
+        let database = open(&settings, false, quiet).unwrap();
         let found = database
             .rows("SELECT count(*), count(DISTINCT seq), max(seq), count(nullif(status, 'NEW')) FROM trades")
             .unwrap();
@@ -216,7 +220,7 @@ mod tests {
     fn a_panic_in_a_transaction_loses_nothing_committed_and_keeps_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        let database = open(&settings, quiet).unwrap();
+        let database = open(&settings, false, quiet).unwrap();
         let mut writer = Writer::new(&database, &settings, 1).unwrap();
         writer.commit(100, 0).unwrap();
         let panicked = catch_unwind(AssertUnwindSafe(|| {
@@ -235,7 +239,7 @@ mod tests {
     fn a_broker_that_does_not_exist_is_refused_with_its_whole_transaction() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        let database = open(&settings, quiet).unwrap();
+        let database = open(&settings, false, quiet).unwrap();
         Writer::new(&database, &settings, 1).unwrap();
         let mut trades = Market::new(1, []).trades([1, 2]);
         trades[1].broker_id = 99;
@@ -251,7 +255,7 @@ mod tests {
     fn values_read_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path());
-        let database = open(&settings, quiet).unwrap();
+        let database = open(&settings, false, quiet).unwrap();
         Writer::new(&database, &settings, 1).unwrap();
         let trade = Trade {
             seq: 5,
