@@ -28,6 +28,9 @@ from cdc.sighting import Known, Verdict, judge
 from cdc.stored import TableProgress
 
 _READ_ANEW = "it is read from its mark alone, for it is not known up to where its log was delivered"
+_STORE_BEHIND = (
+    "the target has rows newer than all that the state store knows of: an older copy of it was put back"
+)
 LEARNING_SECONDS = 0.5
 """The longest wait for a change while the reader has more to learn of what is delivered."""
 AWAY_SECONDS = 0.25
@@ -85,6 +88,8 @@ class TableLoop:
         """Why everything is to be delivered again, until it is stored that it is."""
         self._known, self._opened = Known({}), Opened.NO
         self._rows_before = 0
+        self._clock_checked = False
+        """The target was asked, in this run, whether it has versions that are still to come."""
         self.state = TableState.SETUP
 
     def __repr__(self) -> str:
@@ -224,11 +229,33 @@ class TableLoop:
                 self._known = known.with_(now)
             if self._known != known:
                 self._marks.deliver_to(plan.table, self._known.to_json())
+            if progress.position is not None and progress.position.era:
+                self._check_clock()
         except BaseException:
             table.close()
             raise
         self._opened = Opened.YES
         return table
+
+    def _check_clock(self) -> None:
+        """See, once in a run, that what is read from now on outranks all that the target has. A state store
+        that was put back, maybe with the whole machine, does not know of the versions sent since.
+
+        Raises:
+            TargetError, SourceError, StateError: that could not be found out, or not be seen to.
+        """
+        if self._clock_checked:
+            return
+        try:
+            newest = self._shared.target.newest_version(self._plan)
+        except TargetError as error:
+            if error.meaning is Meaning.RETRY:
+                raise
+            newest = None  # it may not be read: there is no telling
+        if newest is not None and newest > self._source.position().as_version():
+            self._note(Unseen(_STORE_BEHIND))  # first: once they are outranked, nothing tells
+            self._source.outrank(newest)
+        self._clock_checked = True
 
     def _deliver(self, target: LazyTable, spool: Spool, progress: TableProgress, first: TableState) -> None:
         """Follow the table from where it is delivered to, or from the end of its spool."""

@@ -127,6 +127,41 @@ def test_a_restored_copy_of_the_source_is_replicated_without_a_word_of_a_person(
         after_restart(scene, replica)
 
 
+@pytest.mark.parametrize("source_too", [True, False], ids=["and the source", "alone"])
+def test_a_state_directory_that_was_put_back_is_told_and_what_is_read_since_outranks_the_target(
+    tmp_path: Path, clickhouse_server: ClickHouseServer, source_too: bool
+) -> None:
+    """A machine restored from a backup fits together, and only the target is ahead. Not left to the audit."""
+    url = f"clickhouse://127.0.0.1:{clickhouse_server.native_port}"
+    without = "[audit]\nenabled = false\n"
+    with Scene(tmp_path, url, clickhouse_server.query, rows=500, more=without) as scene:
+        scene.deliver_once(PATIENCE)
+        copy = Copy(scene, tmp_path / "copy")
+        state = Path(f"{scene.source}.cdc")
+        shutil.copytree(state, tmp_path / "state")
+        with scene.replicate() as replica:
+            go_on(scene)
+            wait_equal(scene, replica)
+            scene.commit("CHECKPOINT", "UPDATE t SET s = 'lost three' WHERE id < 70")
+            wait_equal(scene, replica)
+            assert replica.stop() == 0, replica.log
+        shutil.rmtree(state)
+        shutil.copytree(tmp_path / "state", state)
+        if source_too:
+            copy.restore()
+        with scene.replicate() as replica:
+            scene.wait_caught_up(replica, PATIENCE)
+            after_the_copy(scene) if source_too else scene.commit("UPDATE t SET s = 'later' WHERE id < 60")
+            wait_equal(scene, replica)
+            assert "an older copy of it was put back" in replica.log
+            wait_until(lambda: scene.alert() is None, "no alert to stand", PATIENCE)
+            after_restart(scene, replica)
+        with scene.replicate() as replica:
+            scene.wait_caught_up(replica, PATIENCE)
+            wait_equal(scene, replica)
+            assert "an older copy of it was put back" not in replica.log, replica.log
+
+
 def after_restart(scene: Scene, replica: Replica) -> None:
     """It goes on as ever."""
     scene.commit("UPDATE t SET s = 'end' WHERE id < 5", "DELETE FROM t WHERE id = 6", "CHECKPOINT")
