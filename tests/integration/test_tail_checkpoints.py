@@ -126,7 +126,8 @@ def test_commits_during_a_checkpoint_are_followed_in_its_own_log(followed: Follo
         followed.kept.read()
     writer.pause()
     assert followed.equal()
-    assert followed.kept.broken == []
+    # On a busy machine two checkpoints may come between two looks: the log between is not seen, and told.
+    assert set(followed.kept.broken) <= {"rows may have been deleted while the log was not followed"}
     assert followed.heard.gaps == [], followed.heard
 
 
