@@ -67,7 +67,7 @@ checks() {
 }
 tests() {
     say "pytest"
-    python -m pytest --numprocesses "${CDC_TEST_PROCESSES:-2}" --dist loadfile "$@"
+    python -m pytest --numprocesses "${CDC_TEST_PROCESSES:-3}" --dist loadfile "$@"
 }
 
 if [ -z "$newest" ]; then
