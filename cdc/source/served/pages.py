@@ -23,14 +23,17 @@ from cdc.source.table.overlap import hash_of
 from cdc.source.table.ranges import Range, Selection
 from cdc.source.table.repeated_keys import hidden
 
-_SAMPLES = 16
-"""Sampled rows for each page that a range is cut into."""
+_SAMPLES = 64
+"""Sampled rows for each page that a range is cut into: its size then scatters by an eighth, so that few are
+asked for twice."""
 _MOST_PARTS = 256
 """Ranges that one cut makes at most: the sample is a page itself."""
 _FILL = 0.7
 """Of a page that a cut aims at, for samples scatter."""
 _PAGE_BYTES = 16 << 20
 """What a page aims at: wide rows make pages of fewer rows."""
+_WIDER = 8
+"""So many times the rows of one page may the next have, if theirs were narrow."""
 _FIRST_ROWS = 2_048
 """Of the first page, when it is not known yet how wide rows are."""
 
@@ -141,7 +144,10 @@ class Pages:
                 if page.num_rows:
                     yield area, page
                 continue
-            waiting.extend(reversed(self._cut(area, most)))
+            if whole and most < min(self._rows, self._server.facts.page_rows):
+                waiting.append(area)  # rows are less wide than was feared
+            else:
+                waiting.extend(reversed(self._cut(area, most)))
 
     def page(self, area: Area, most: int, *, whole: bool = True) -> pa.Table:
         """At most `most` rows of `area`, or one more if there are more."""
@@ -162,7 +168,7 @@ class Pages:
         )
         if whole and found.num_rows:
             fits = max(1, int(_PAGE_BYTES * found.num_rows / max(found.nbytes, 1)))
-            self._rows = min(fits, 2 * max(found.num_rows, self._rows))
+            self._rows = min(fits, _WIDER * max(found.num_rows, self._rows))
         return as_local(found)
 
     def single(self, sql: str) -> int:
