@@ -120,7 +120,7 @@ class ServedSnapshot(Closing):
                 f"the answer has more than {most:,} rows, the rest of which would stay open in the writer",
                 "Add a LIMIT, or ask for less",
             )
-        found = as_local(answer)
+        found = as_local(answer, columns)
         self.cursor.register(_ANSWER, found)
         try:
             table = self.cursor.sql(f"SELECT {restored(columns)} FROM temp.{_ANSWER}").to_arrow_table()

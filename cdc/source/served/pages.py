@@ -169,7 +169,7 @@ class Pages:
         if whole and found.num_rows:
             fits = max(1, int(_PAGE_BYTES * found.num_rows / max(found.nbytes, 1)))
             self._rows = min(fits, _WIDER * max(found.num_rows, self._rows))
-        return as_local(found)
+        return as_local(found, plan.columns if whole else ())
 
     def single(self, sql: str) -> int:
         """The number that a SELECT of one answers; NULL is 0."""
