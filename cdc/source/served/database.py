@@ -26,6 +26,7 @@ from cdc.source.quote import identifier, qualified
 from cdc.source.served.carried import as_local, carried, check_carried, restored
 from cdc.source.served.catalog import read_served_tables
 from cdc.source.served.client import Client, Connect, over_adbc
+from cdc.source.served.handing import Handing
 from cdc.source.served.known import Known
 from cdc.source.served.pages import Area, Pages
 from cdc.source.served.reader import Comparing, ServedReader
@@ -239,18 +240,28 @@ class ServedSource(Closing):
         inner = SnapshotReader(
             delivered, _NO_SNAPSHOTS, self._session, self._clock, self._max_skew_seconds, _NO_SNAPSHOTS
         )
-        return ServedReader(
+        handing = Handing(
             plan,
             pages,
             inner,
             self._session,
             self._ticks,
             self._wake,
+            self._clock,
+            known,
+            self._max_skew_seconds,
+        )
+        return ServedReader(
+            plan,
+            pages,
+            handing,
+            self._session.calls,
+            self._ticks,
+            self._wake,
             self._events,
             self._clock,
             known,
             self._comparing,
-            max_skew_seconds=self._max_skew_seconds,
             began_before=since is not None or digests is not None,
             loses_rows=self._deletes or plan.filter is not None,
         )

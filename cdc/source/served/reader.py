@@ -12,28 +12,23 @@ new rows wait for that.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
-import duckdb
-import numpy as np
 import pyarrow as pa
 
-from cdc.change import Batch, BatchLimits, Column, Mark, Position, TablePlan, Unseen
+from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, Unseen
 from cdc.clock import Clock
 from cdc.duckdb_types import mark_type
-from cdc.errors import SnapshotSuperseded, SourceError
+from cdc.errors import SnapshotSuperseded
 from cdc.source.events import SourceEvents
-from cdc.source.file.session import Session
+from cdc.source.file.calls import Calls
 from cdc.source.quote import identifier, literal
+from cdc.source.served.handing import Handing, Reading, hashes_of
 from cdc.source.served.known import RANGE_ROWS, Digest, Known
 from cdc.source.served.pages import Area, Pages
-from cdc.source.served.view import PageView, viewed
 from cdc.source.served.wake import Ticks, Wake
-from cdc.source.table.marking import Marking
 from cdc.source.table.ranges import Range
-from cdc.source.table.snapshot_reader import SnapshotReader
 from cdc.source.table.view import ReadState
 
 SLICE_ROWS = 131_072
@@ -41,7 +36,6 @@ SLICE_ROWS = 131_072
 _SLICE_RANGES = 64
 _MOST_OPEN = 100_000
 """Rows of the open area before it is looked at without waiting for the interval: some 15 MB."""
-_HASHES_AT_ONCE = 1_000
 _LATE_SHARE = 0.1
 """Of the time, for looking back by the overlap."""
 _LEAST_LATE_SECONDS = 0.2
@@ -58,9 +52,6 @@ class Comparing:
     percent: float = 5.0
 
 
-Reading = Generator[Batch, None, ReadState]
-
-
 class ServedReader:
     """The reader of one served table that the replicator uses; for one thread."""
 
@@ -68,8 +59,8 @@ class ServedReader:
         self,
         plan: TablePlan,
         pages: Pages,
-        inner: SnapshotReader,
-        session: Session,
+        handing: Handing,
+        calls: Calls,
         ticks: Ticks,
         wake: Wake,
         events: SourceEvents,
@@ -77,21 +68,19 @@ class ServedReader:
         known: Known,
         comparing: Comparing,
         *,
-        max_skew_seconds: float,
         began_before: bool,
         loses_rows: bool,
     ) -> None:
         """
         Args:
-            inner: makes batches of rows; it knows no filter, for the server has applied that.
+            handing: hands out what is read of `pages`, by what is `known`.
             began_before: rows were delivered by another reader.
             loses_rows: rows that are gone are to go in the target too.
         """
         self._plan = plan
         self._pages = pages
-        self._inner = inner
-        self._cursor = session.cursor()
-        self._calls = session.calls
+        self._handing = handing
+        self._calls = calls
         self._ticks = ticks
         self._wake = wake
         self._events = events
@@ -101,18 +90,11 @@ class ServedReader:
         self._began_before = began_before
         self._loses_rows = loses_rows
         self._begun = False
-        self._outstanding: dict[int, Batch] = {}
-        """What was handed out and is not acknowledged, by what was handed out; each as `inner` made it."""
         self._midway = False
         """A read began and did not come to its end: not all that is remembered was handed out."""
         self._read_to: Position | None = None
         self._unnoted: Unseen | None = None
-        self._version = self._version_column()
-        self._versions = _marking(plan, self._version, max_skew_seconds)
-        self._version_at: str | None = None
         self._version_late: str | None = None
-        self._recent: dict[int, int] = {}
-        """Hashes of rows before the open area that were handed out since the last look back."""
         self._late_at = self._store_at = clock.monotonic()
         self._late_from: Mark | None = None
         self._compare_at = clock.monotonic() + comparing.interval_seconds
@@ -138,9 +120,7 @@ class ServedReader:
 
     def acknowledged(self, batch: Batch) -> None:
         """`batch` is in the target."""
-        made = self._outstanding.pop(id(batch), None)
-        if made is not None:
-            self._inner.acknowledged(made)
+        self._handing.acknowledged(batch)
 
     def rows_behind(self, after: Mark | None) -> int:
         """Rows past `after`, for the status.
@@ -163,7 +143,7 @@ class ServedReader:
     def digests_after_acknowledgement(self) -> bytes | None:
         """What may be stored now that everything handed out is acknowledged."""
         now = self._clock.monotonic()
-        if not self._outstanding:
+        if not self._handing.outstanding:
             self._known.settle()
         if self._known.owed or (self._known.grown and now >= self._store_at):
             self._store_at = now + _STORE_SECONDS
@@ -182,13 +162,12 @@ class ServedReader:
 
     def close(self) -> None:
         with self._calls.call(last=True):
-            self._inner.close()
-            self._cursor.close()
+            self._handing.close()
 
     def _read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
-        self._inner.begin()
+        self._handing.begin()
         standing = ReadState(after, limits, self._clock.monotonic())
-        if self._outstanding or self._midway:
+        if self._handing.outstanding or self._midway:
             self._anew()
         self._midway = True
         read_to = self._ticks.now()
@@ -216,8 +195,7 @@ class ServedReader:
 
     def _anew(self) -> None:
         """What is there is to be compared with what is known, as at the start."""
-        self._outstanding.clear()
-        self._inner.begin()
+        self._handing.begin(anew=True)
         self._known.unsettled()
         self._pages.adopt()
         self._begun, self._began_before, self._next = False, True, None
@@ -227,10 +205,12 @@ class ServedReader:
     def _everything(self, standing: ReadState) -> Reading:
         """What of the whole table is not known to be in the target."""
         self._count_keys()
-        if self._version is not None:
-            name = identifier(self._version.name)
-            self._version_at = self._text(f"SELECT CAST(max({name}) AS VARCHAR) FROM {self._pages.relation}")
-            self._version_late = self._version_at
+        if self._handing.version is not None:
+            name = identifier(self._handing.version.name)
+            self._handing.version_at = self._text(
+                f"SELECT CAST(max({name}) AS VARCHAR) FROM {self._pages.relation}"
+            )
+            self._version_late = self._handing.version_at
         if self._began_before and self._loses_rows:
             self._note(_RESTARTED)
         if not self._known.ranges:
@@ -239,7 +219,7 @@ class ServedReader:
         self._known.open.clear()
         standing = yield from self._differing(0, len(self._known.ranges), standing)
         for area in self._open_area():
-            standing = yield from self._handed_out(area, standing)
+            standing = yield from self._handing.area(area, standing)
         self._begun = True
         self._late_from = standing.mark or self._late_from
         return standing
@@ -248,7 +228,7 @@ class ServedReader:
         """Watermarks, in order, that cut what is no longer in flow into ranges."""
         mark = identifier(self._plan.watermark.name)
         newest = self._text(f"SELECT CAST(max({mark}) AS VARCHAR) FROM {self._pages.relation}")
-        top = None if newest is None else self._inner.low(Mark(newest, ()))
+        top = None if newest is None else self._handing.low(Mark(newest, ()))
         if top is None:
             return []
         area = Area(Range(high=top))
@@ -285,17 +265,17 @@ class ServedReader:
     # What is new
 
     def _past_the_mark(self, standing: ReadState) -> Reading:
-        return (yield from self._handed_out(Area(Range(after=standing.mark)), standing))
+        return (yield from self._handing.area(Area(Range(after=standing.mark)), standing))
 
     def _updated(self, standing: ReadState) -> Reading:
         """Rows up to the mark whose version is past the greatest that was seen, or just that one."""
-        if self._version is None or standing.mark is None or not self._begun:
+        if self._handing.version is None or standing.mark is None or not self._begun:
             return standing
-        name, kind = identifier(self._version.name), self._version.type
-        seen = self._version_at
+        name, kind = identifier(self._handing.version.name), self._handing.version.type
+        seen = self._handing.version_at
         newer = "TRUE" if seen is None else f"{name} >= CAST({literal(seen)} AS {kind})"
         for page in self._pages.walk(Area(Range(upto=standing.mark), f"{name} IS NOT NULL AND {newer}")):
-            standing = yield from self._handed(page, standing, moving=False)
+            standing = yield from self._handing.page(page, standing, moving=False)
         return standing
 
     def _late(self, standing: ReadState) -> Reading:
@@ -306,20 +286,24 @@ class ServedReader:
         mark = standing.mark
         if mark is None:
             return standing
-        low = self._inner.low(self._late_from or mark)
+        low = self._handing.low(self._late_from or mark)
         areas = [Area(Range(low=low, upto=mark)), *self._without_watermark()]
-        if self._version is not None and self._version_late is not None and self._versions is not None:
-            least = self._versions.low(self._version_late)
+        if (
+            self._handing.version is not None
+            and self._version_late is not None
+            and self._handing.versions is not None
+        ):
+            least = self._handing.versions.low(self._version_late)
             if least is not None:
-                name, kind = identifier(self._version.name), self._version.type
+                name, kind = identifier(self._handing.version.name), self._handing.version.type
                 areas.append(Area(Range(upto=mark), f"{name} >= CAST({literal(least)} AS {kind})"))
-        recent = len(self._recent)
+        recent = len(self._handing.recent)
         for area in areas:
             for page in self._pages.walk(area, whole=False):
-                standing = yield from self._unknown_of(area, page, standing)
-        self._late_from, self._version_late = mark, self._version_at
+                standing = yield from self._handing.by_hash(area, page, standing)
+        self._late_from, self._version_late = mark, self._handing.version_at
         if recent > _MOST_OPEN:
-            self._recent.clear()
+            self._handing.recent.clear()
         return standing
 
     # What is not as it was
@@ -327,7 +311,7 @@ class ServedReader:
     def _compared(self, standing: ReadState) -> Reading:
         """A slice of the comparison that is due."""
         now = self._clock.monotonic()
-        crowded = len(self._known.open) > _MOST_OPEN and self._inner.low(standing.mark) is not None
+        crowded = len(self._known.open) > _MOST_OPEN and self._handing.low(standing.mark) is not None
         if now < self._compare_at and not (crowded and self._next is None):
             return standing
         if self._next is None:
@@ -385,7 +369,9 @@ class ServedReader:
                 total = Digest()
                 for page in self._pages.walk(Area(bounds)):
                     total += Digest.of(page.column(self._pages.key_hash), page.column(self._pages.row_hash))
-                    standing = yield from self._handed(page, standing, moving=not self._begun, touch=False)
+                    standing = yield from self._handing.page(
+                        page, standing, moving=not self._begun, touch=False
+                    )
                 self._known.learn(number, total)
             first = upto
         return standing
@@ -420,14 +406,14 @@ class ServedReader:
             for page in self._pages.walk(part, whole=False):
                 seen.append(page)
                 if part.bounds is None or part.bounds.after is None:
-                    standing = yield from self._unknown_of(part, page, standing)
-        there = set(_hashes(seen, self._pages.key_hash))
+                    standing = yield from self._handing.by_hash(part, page, standing)
+        there = set(hashes_of(seen, self._pages.key_hash))
         gone = [key for key in known.open if key not in there]
         for key in gone:
             del known.open[key]
         if gone and self._loses_rows:
             self._note(_LACKING)
-        self._close_ranges(seen, self._inner.low(self._late_from or mark))
+        self._close_ranges(seen, self._handing.low(self._late_from or mark))
         return standing
 
     def _close_ranges(self, seen: list[pa.Table], low: str | None) -> None:
@@ -478,105 +464,6 @@ class ServedReader:
         if self._plan.watermark.nullable:
             yield Area(None)
 
-    def _unknown(self, page: pa.Table) -> pa.Table:
-        """The rows of `page` that were not handed out as they are, as far as that is remembered."""
-        keys, values = (
-            page.column(name).to_pylist() for name in (self._pages.key_hash, self._pages.row_hash)
-        )
-        flags = [not self._remembered(key, value) for key, value in zip(keys, values, strict=True)]
-        return page if all(flags) else page.filter(pa.array(flags, pa.bool_()))
-
-    def _unknown_of(self, area: Area, page: pa.Table, standing: ReadState) -> Reading:
-        """The rows whose hashes in `page` are not known."""
-        wanted = _hashes([self._unknown(page)], self._pages.key_hash)
-        for at in range(0, len(wanted), _HASHES_AT_ONCE):
-            keys = ", ".join(map(str, wanted[at : at + _HASHES_AT_ONCE]))
-            also = f"{area.also} AND {self._pages.keys_hashed} IN ({keys})"
-            for rows in self._pages.walk(Area(area.bounds, also)):
-                standing = yield from self._handed(rows, standing, moving=False)
-        return standing
-
-    def _remembered(self, key: int, value: int) -> bool:
-        return value in (self._known.open.get(key), self._recent.get(key))
-
-    def _handed_out(self, area: Area, standing: ReadState) -> Reading:
-        """The rows of `area`, which move the mark."""
-        for part, page in self._pages.parts(area):
-            last = part.hashed is None or part.hashed[0] == part.hashed[1] - 1
-            standing = yield from self._handed(page, standing, moving=last)
-        return standing
-
-    def _handed(self, page: pa.Table, standing: ReadState, *, moving: bool, touch: bool = True) -> Reading:
-        """The rows of `page` that were not handed out as they are, in batches.
-
-        Args:
-            touch: False for a page of a range that is handed out as a whole.
-        """
-        page = self._unknown(page) if touch and page.num_rows else page
-        if not page.num_rows:
-            return standing
-        self._wake.found()
-        if touch:
-            self._remember(page)
-        position = self._ticks.next()
-        with viewed(self._cursor, self._plan, page, position) as view:
-            self._note_version(view)
-            made = self._inner.changes(view, standing, known=False, moving=moving)
-            with closing(made):
-                while True:
-                    try:
-                        inner = next(made)
-                    except StopIteration as ended:
-                        state: ReadState = ended.value
-                        self._inner.sweep(state.mark)
-                        return state
-                    batch = replace(inner, plan=self._plan)
-                    self._outstanding[id(batch)] = inner
-                    yield batch
-
-    def _remember(self, page: pa.Table) -> None:
-        """Rows of `page` are handed out in the state that they have in it."""
-        names = (self._pages.key_hash, self._pages.row_hash, self._pages.place)
-        keys, values, places = (page.column(name).to_pylist() for name in names)
-        end = self._known.end
-        if end is None:
-            self._known.open.update(zip(keys, values, strict=True))
-            return
-        kind = mark_type(self._plan.watermark.type)
-        least = kind.order(end)
-        earlier = []
-        for key, value, place in zip(keys, values, places, strict=True):
-            if place is None or kind.order(place) >= least:
-                self._known.open[key] = value
-            else:
-                self._recent[key] = value
-                earlier.append(place)
-        self._known.touch(earlier)
-
-    def _note_version(self, view: PageView) -> None:
-        """Versions were seen up to the greatest of `view`, unless it lies too far in the future."""
-        if self._version is None:
-            return
-        name, kind = identifier(self._version.name), self._version.type
-        latest = None if self._versions is None else self._versions.latest(self._clock.wall())
-        within = "TRUE" if latest is None else f"{name} <= CAST({literal(latest)} AS {kind})"
-        found = self._largest(view.cursor, f"FROM {view.relation(self._plan.table)} WHERE {within}", name)
-        if found is not None and (
-            self._version_at is None or mark_type(kind).order(found) > mark_type(kind).order(self._version_at)
-        ):
-            self._version_at = found
-
-    def _largest(self, cursor: duckdb.DuckDBPyConnection, rows: str, name: str) -> str | None:
-        [(found,)] = cursor.execute(f"SELECT CAST(max({name}) AS VARCHAR) {rows}").fetchall()
-        text: str | None = found
-        return text
-
-    def _version_column(self) -> Column | None:
-        plan = self._plan
-        if plan.version is None or plan.version == plan.watermark.name:
-            return None
-        return next(column for column in plan.columns if column.name == plan.version)
-
     def _text(self, sql: str) -> str | None:
         found = self._pages.ask(sql)
         value: str | None = found.column(0)[0].as_py() if found.num_rows else None
@@ -584,21 +471,3 @@ class ServedReader:
 
     def _note(self, reason: str) -> None:
         self._unnoted = Unseen(reason)
-
-
-def _marking(plan: TablePlan, version: Column | None, max_skew_seconds: float) -> Marking | None:
-    """The arithmetic of the version column; its overlap is the watermark's where that fits."""
-    if version is None:
-        return None
-    for overlap in (plan.overlap, "0"):
-        try:
-            return Marking(replace(plan, watermark=version, overlap=overlap), max_skew_seconds)
-        except SourceError:  # of another unit
-            continue
-    return None
-
-
-def _hashes(pages: Iterable[pa.Table], name: str) -> list[int]:
-    found = [page.column(name).to_numpy() for page in pages if page.num_rows]
-    values: list[int] = np.concatenate(found).tolist() if found else []
-    return values
