@@ -65,7 +65,16 @@ def print_service(
         case ServiceKind.task:
             say(render_task(_task(ctx, user, up)).decode("utf-16"))
         case ServiceKind.windows:
-            say(f"{sys.executable} -m cdc --config {_config(ctx)} service install --kind windows")
+            say(_install_command(_config(ctx), name, user, up))
+
+
+def _install_command(config: Path, name: str, user: str | None, up: bool) -> str:
+    """What installs the Windows service as asked for, as its command line wants it quoted."""
+    from subprocess import list2cmdline
+
+    words = [sys.executable, "-m", "cdc", "--config", str(config), "service", "install", "--kind", "windows"]
+    words += ["--name", name, *(["--user", user] if user else []), *(["--up"] if up else [])]
+    return list2cmdline(words)
 
 
 def install(

@@ -21,6 +21,8 @@ from cdc.supervisor import Supervisor
 
 CONFIG_OPTION = "config"
 COMMAND_OPTION = "command"
+_NOT_RUNNING = 1062
+"""ERROR_SERVICE_NOT_ACTIVE."""
 MODULE_CLASS = f"{__name__}.CdcService"
 
 
@@ -85,8 +87,12 @@ def install(name: str, config: Path, command: str, user: str | None, password: s
 
 
 def uninstall(name: str) -> None:
-    """Stop and remove the service. Needs an administrator."""
-    win32serviceutil.StopService(name)
+    """Stop the service, if it runs, and remove it. Needs an administrator."""
+    try:
+        win32serviceutil.StopService(name)
+    except win32service.error as error:
+        if error.winerror != _NOT_RUNNING:
+            raise
     win32serviceutil.RemoveService(name)
 
 

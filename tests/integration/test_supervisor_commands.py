@@ -182,5 +182,9 @@ def test_service_print_writes_what_the_program_writes_to(cdc: Cdc) -> None:
     assert f"ReadWritePaths=-{cdc.directory}\n" in unit
     assert f"--config {cdc.config} up\n" in unit
     assert "<Task" in cdc.run("service", "print", "--kind", "task-scheduler")
+    windows = cdc.run(
+        "service", "print", "--kind", "windows", "--name", "my trades", "--up", "--user", "DESK\\trader"
+    )
+    assert '--kind windows --name "my trades" --user DESK\\trader --up' in windows
     assert "%i" in cdc.run("service", "print", "--template", code=3)
     assert "not Windows" in cdc.run("service", "install", "--kind", "windows", code=3)

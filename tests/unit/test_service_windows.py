@@ -30,6 +30,16 @@ class FakeManager:
         self.installed: dict[str, dict[str, Any]] = {}
         self.failure_actions: dict[str, Any] = {}
         self.handler: Any = None
+        self.stop_fails = 0
+        """The error number of a stop; 0: it succeeds."""
+
+
+class FakeError(Exception):
+    """pywin32's `pywintypes.error`, which `win32service` calls `error`."""
+
+    def __init__(self, winerror: int) -> None:
+        super().__init__(winerror, "ControlService", "it failed")
+        self.winerror = winerror
 
 
 class ServiceFramework:
@@ -101,16 +111,21 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> FakeManager:
     def change_config(hService: str, InfoLevel: int, info: object) -> None:
         manager.failure_actions[hService] = info
 
+    def stop_service(serviceName: str, machine: str | None = None) -> None:
+        if manager.stop_fails:
+            raise FakeError(manager.stop_fails)
+
     modules: dict[str, dict[str, Any]] = {
         "win32serviceutil": {
             "ServiceFramework": framework,
             "InstallService": install_service,
             "SetServiceCustomOption": set_option,
             "GetServiceCustomOption": get_option,
-            "StopService": lambda serviceName, machine=None: None,
+            "StopService": stop_service,
             "RemoveService": lambda serviceName: manager.installed.pop(serviceName),
         },
         "win32service": {
+            "error": FakeError,
             "SERVICE_STOP_PENDING": 3,
             "SERVICE_AUTO_START": 2,
             "SERVICE_ALL_ACCESS": 0xF01FF,
@@ -208,3 +223,18 @@ def test_installing_names_the_class_keeps_the_configuration_and_asks_for_restart
     assert manager.failure_actions["trades"]["Actions"] == [(1, 5000)] * 3
     windows.uninstall("trades")
     assert manager.installed == {}
+
+
+def test_a_service_that_does_not_run_is_uninstalled_too(windows: Any, manager: FakeManager) -> None:
+    windows.install("trades", Path("config.toml"), "up", None, None)
+    manager.stop_fails = 1062  # it is not active
+    windows.uninstall("trades")
+    assert manager.installed == {}
+
+
+def test_a_service_that_cannot_be_stopped_is_not_removed(windows: Any, manager: FakeManager) -> None:
+    windows.install("trades", Path("config.toml"), "up", None, None)
+    manager.stop_fails = 5  # access is denied
+    with pytest.raises(FakeError):
+        windows.uninstall("trades")
+    assert "trades" in manager.installed
