@@ -7,6 +7,7 @@ so that once the cause is mended nothing needs to be restarted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 
@@ -30,6 +31,9 @@ from cdc.stored import TableProgress
 _READ_ANEW = "it is read from its mark alone, for it is not known up to where its log was delivered"
 _STORE_BEHIND = (
     "the target has rows newer than all that the state store knows of: an older copy of it was put back"
+)
+_TARGET_AHEAD = (
+    "the target has rows newer than the log's end: rows were mended, or log and state store put back"
 )
 LEARNING_SECONDS = 0.5
 """The longest wait for a change while the reader has more to learn of what is delivered."""
@@ -230,14 +234,14 @@ class TableLoop:
             if self._known != known:
                 self._marks.deliver_to(plan.table, self._known.to_json())
             if progress.position is not None and progress.position.era:
-                self._check_clock()
+                self._check_clock(progress.position)
         except BaseException:
             table.close()
             raise
         self._opened = Opened.YES
         return table
 
-    def _check_clock(self) -> None:
+    def _check_clock(self, delivered: Position) -> None:
         """See, once in a run, that what is read from now on outranks all that the target has. A state store
         that was put back, maybe with the whole machine, does not know of the versions sent since.
 
@@ -252,9 +256,16 @@ class TableLoop:
             if error.meaning is Meaning.RETRY:
                 raise
             newest = None  # it may not be read: there is no telling
-        if newest is not None and newest > self._source.position().as_version():
+        now = self._source.position()
+        if newest is not None and newest > now.as_version():
             self._note(Unseen(_STORE_BEHIND))  # first: once they are outranked, nothing tells
             self._source.outrank(newest)
+        elif (
+            newest is not None
+            and delivered.iteration == now.iteration  # the same log: what was sent of it is before its end
+            and newest > replace(now, era=delivered.era).as_version()
+        ):
+            self._note(Unseen(_TARGET_AHEAD))
         self._clock_checked = True
 
     def _deliver(self, target: LazyTable, spool: Spool, progress: TableProgress, first: TableState) -> None:

@@ -162,6 +162,42 @@ def test_a_state_directory_that_was_put_back_is_told_and_what_is_read_since_outr
             assert "an older copy of it was put back" not in replica.log, replica.log
 
 
+def test_a_machine_that_was_put_back_to_a_moment_while_all_ran_is_compared(
+    tmp_path: Path, clickhouse_server: ClickHouseServer
+) -> None:
+    """No checkpoint came since: the versions in the target are no later ones, but those of a longer log."""
+    url = f"clickhouse://127.0.0.1:{clickhouse_server.native_port}"
+    without = "[audit]\nenabled = false\n"
+    with Scene(tmp_path, url, clickhouse_server.query, rows=500, more=without) as scene:
+        state = Path(f"{scene.source}.cdc")
+        with scene.replicate() as replica:
+            scene.wait_caught_up(replica, PATIENCE)
+            scene.commit("UPDATE t SET s = 'before' WHERE id < 20")
+            wait_equal(scene, replica)
+            replica.process.send_signal(signal.SIGSTOP)
+            for path in (scene.source, log_of(scene)):  # its writer goes on: another would begin another log
+                shutil.copy(path, tmp_path / f"copy of {path.name}")
+            shutil.copytree(state, tmp_path / "state")
+            replica.process.send_signal(signal.SIGCONT)
+            scene.commit(
+                "UPDATE t SET s = 'lost' WHERE id % 8 = 3",
+                "INSERT INTO t SELECT i, i, 'lost' FROM range(500, 520) r(i)",
+                "DELETE FROM t WHERE id = 150",
+            )
+            wait_equal(scene, replica)
+            replica.kill()
+        shutil.rmtree(state)
+        shutil.copytree(tmp_path / "state", state)
+        scene.writer.kill()
+        for path in (scene.source, log_of(scene)):
+            shutil.copy(tmp_path / f"copy of {path.name}", path)
+        scene.writer = Writer(scene.source)
+        with scene.replicate() as replica:
+            wait_equal(scene, replica)
+            assert "newer than the log's end" in replica.log, replica.log
+            after_restart(scene, replica)
+
+
 def after_restart(scene: Scene, replica: Replica) -> None:
     """It goes on as ever."""
     scene.commit("UPDATE t SET s = 'end' WHERE id < 5", "DELETE FROM t WHERE id = 6", "CHECKPOINT")
