@@ -82,7 +82,7 @@ class TargetWatch:
             verdict = judge(watched.known, now, delivered=watched.delivered)
             other = verdict is not Verdict.SAME and watched.state is Opened.YES
             returned = verdict is not Verdict.GONE and watched.state is Opened.GONE
-            lost_view = before is not None and now is not None and before.view and not now.view
+            lost_view = now is not None and not now.view and (before is None or before.view)
             if (other or returned or lost_view) and loop.watched.known == watched.known:
                 loop.reload()
             if before is not None and now is not None and verdict is Verdict.SAME and watched.delivered:
