@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from cdc.errors import SourceError
 from cdc.source import DuckDbSource, open_source
-from cdc.source.file.pin import Pin
+from cdc.source.file.pinned import _PinnedFile
 from tests.support.sources import deliver, plan_of
 
 ROUNDS = 12
@@ -53,14 +53,14 @@ def replicate(source: DuckDbSource, begun: threading.Event) -> None:
 def stuck(source: DuckDbSource, begun: threading.Event) -> None:
     """A call that no interruption ends, like the replay of a log: the disk does not answer."""
     with source.snapshot() as snapshot:
-        read, never = Pin.read, threading.Event()
+        read, never = _PinnedFile.read, threading.Event()
 
-        def slow(pin: Pin, offset: int, size: int) -> bytes:
+        def slow(file: _PinnedFile, size: int = -1) -> bytes:
             begun.set()
             never.wait(STUCK_SECONDS)
-            return read(pin, offset, size)
+            return read(file, size)
 
-        with patch.object(Pin, "read", slow):
+        with patch.object(_PinnedFile, "read", slow):
             snapshot.query("SELECT sum(seq), max(id) FROM t").read_all()
 
 
