@@ -251,17 +251,7 @@ class CountedReader:
 
     def read(self, after: Mark | None, limits: BatchLimits) -> Iterator[Batch]:
         """See `TailingReader.read`."""
-        batches = self._reader.read(after, limits)
-        try:
-            while True:
-                with self._calls.call():
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield batch
-        finally:
-            with self._calls.call(last=True):
-                batches.close()
+        return self._calls.each(self._reader.read(after, limits))
 
     def acknowledged(self, batch: Batch) -> None:
         """See `SnapshotReader.acknowledged`."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from weakref import WeakSet
 
 import duckdb
 
 from cdc.errors import SourceError
+
+Item = TypeVar("Item")
 
 _PAUSE_SECONDS = 0.05
 """Between two interruptions: a call may begin its next query after the one that was interrupted."""
@@ -55,6 +58,23 @@ class Calls:
                 self._count -= 1
                 if not self._count:
                     self._none.notify_all()
+
+    def each(self, items: Generator[Item, None, object]) -> Generator[Item, None, None]:
+        """The `items`, each of which is a call; between two of them there is none.
+
+        Raises:
+            SourceError: the end has come.
+        """
+        try:
+            while True:
+                with self.call():
+                    item = next(items, None)
+                if item is None:
+                    return
+                yield item
+        finally:
+            with self.call(last=True):
+                items.close()
 
     def end(self, seconds: float) -> bool:
         """Let no call begin, interrupt those under way, and wait for them; False if one goes on after that.

@@ -106,17 +106,7 @@ class ServedReader:
 
     def read(self, after: Mark | None, limits: BatchLimits) -> Generator[Batch, None, None]:
         """See `TableReader.read`."""
-        batches = self._read(after, limits)
-        try:
-            while True:
-                with self._calls.call():
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield batch
-        finally:
-            with self._calls.call(last=True):
-                batches.close()
+        return self._calls.each(self._read(after, limits))
 
     def acknowledged(self, batch: Batch) -> None:
         """`batch` is in the target."""
