@@ -62,8 +62,8 @@ def test_a_copy_from_before_the_watermark_is_told_and_gone_on_from(rig: Rig) -> 
     rig.recover()
     kept = _keep(rig)
     old.replace(rig.source)
-    message = "an older copy took its place"
-    wait_until(lambda: message in rig.replica.log, "the log to tell of the older copy", 60.0)
+    message = "another file took its place"
+    wait_until(lambda: message in rig.replica.log, "the log to tell of it", 60.0)
     _put_right(rig, kept, "source file restored older than the watermark", message)
 
 
