@@ -4,8 +4,8 @@ A server says different things of a table, by its release and by what a user may
 concluded which cannot be wrong:
 
 * It is not there.
-* It has another UUID, or, where the server has none, its definition was written at another time: another
-  table, or an altered one. To deliver everything again is right for both.
+* It has another UUID, or, where the server has none, its definition was written at another time (told to the
+  second): another table, or an altered one. To deliver everything again is right for both.
 * It holds no row at all, not even a deleted one, though rows were delivered: it was emptied. Merging never
   takes a key's last row, so this is no merge; a table whose rows expire (TTL) is left out.
 * Of a partition that had rows none are left, its parts begin later, or the table's newest part is older than

@@ -86,15 +86,17 @@ class TargetWatch:
             if (other or returned or lost_view) and loop.watched.known == watched.known:
                 loop.reload()
             if before is not None and now is not None and verdict is Verdict.SAME and watched.delivered:
-                self._compare(table, before, now)
+                self._compare(table, before, now, lost_view=lost_view)
             if now is None:
                 self._seen.pop(table, None)
             else:
                 self._seen[table] = now
 
-    def _compare(self, table: TableId, before: Sighting, now: Sighting) -> None:
+    def _compare(self, table: TableId, before: Sighting, now: Sighting, *, lost_view: bool) -> None:
         if rows_taken_away(before, now):
             self._unseen(table, Unseen("rows were taken away from the table in the target"))
+        elif lost_view:  # who dropped it may have put another table in its place within the second of `made`
+            self._unseen(table, Unseen("the view of the table in the target was dropped"))
         if self._restarted is None:
             return
         if before.host != now.host:
