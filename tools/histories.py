@@ -1,6 +1,7 @@
 """Random histories of a whole installation, as many as asked for; each must end equal, or with an alert.
 
     python -m tools.histories --first 0 --count 1000 --jobs 2
+    python -m tools.histories --served --count 200      # of tables that their writer serves
 
 One that ends with a silent difference is told with its seed and its steps; the replicators' log is kept below
 --keep. Exit code 1: there was one.
@@ -22,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.clickhouse import ClickHouseServer, make_certificates, running_server
 from tests.support.histories import Verdict, run_history
+from tests.support.served import ServedWriter, follow
+from tests.support.served_histories import served_history
 from tools.ending import leaving_nothing
 
 
@@ -34,9 +37,27 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0.0, help="begin none after so long; 0: no bound")
     parser.add_argument("--no-tampering", action="store_true", help="leave the target alone")
     parser.add_argument("--keep", type=Path, default=Path("histories"), help="where failures are kept")
+    parser.add_argument("--served", action="store_true", help="read what its writer serves over Quack")
     options = parser.parse_args()
     with leaving_nothing(), tempfile.TemporaryDirectory(prefix="cdc-histories-") as directory:
-        return _run(options, Path(directory))
+        run = _run_served if options.served else _run
+        return run(options, Path(directory))
+
+
+def _run_served(options: argparse.Namespace, directory: Path) -> int:
+    began, unequal = time.monotonic(), 0
+    with ServedWriter(directory / "t.db") as writer, follow(writer) as source:
+        for seed in range(options.first, options.first + options.count):
+            try:
+                served_history(writer, source, seed)
+            except AssertionError as error:
+                unequal += 1
+                print(f"seed {seed}: {str(error)[:400]}", flush=True)
+    print(
+        f"{options.count} histories over Quack ({options.first} on) in {time.monotonic() - began:.0f} s:"
+        f" {unequal} unequal"
+    )
+    return 1 if unequal else 0
 
 
 def _run(options: argparse.Namespace, directory: Path) -> int:

@@ -18,8 +18,12 @@ import pytest
 from cdc.change import BatchLimits
 from cdc.errors import Meaning, SourceError, SourceReplaced
 from cdc.source.served import open_served
+from cdc.source.served.client import Away, over_adbc
+from cdc.source.served.pages import Area, Pages
+from cdc.source.table.ranges import Range
 from tests.support.duckdb_values import VALUES, duckdb_source, exactly, selected
 from tests.support.kept import Heard, Kept, written
+from tests.support.proxy import Proxy
 from tests.support.reference_writer import (
     REFERENCE_WRITER,
     WriterProcess,
@@ -38,22 +42,31 @@ from tests.support.served import (
     follow,
     free_port,
 )
+from tests.support.served_histories import served_history
 from tests.support.sources import deliver, plan_of
 from tests.support.waiting import wait_until
 from tests.support.writers import WriterError, interpreter
 
 __all__ = ["rust_writer_binary"]
 
-ROWS = 60_000
-"""Several pages, and three ranges that are compared."""
+ROWS = 20_000
+"""Several pages, and three ranges that are compared, as `writer` and `small_ranges` make them."""
+CHUNKS = 4
+MOST_ROWS = (CHUNKS - 1) * 2_048 - 1
+"""Of one page."""
 NOT_IN_THE_SERVER = ("TUPLE(INTEGER, VARCHAR)", "TIMESTAMPTZ_NS", "GEOMETRY")
 """Types of DuckDB 2.0 alone."""
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[ServedWriter]:
-    with ServedWriter(tmp_path / "t.db") as running:
+    with ServedWriter(tmp_path / "t.db", chunks=CHUNKS) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdc.source.served.reader.RANGE_ROWS", 5_000)
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +108,9 @@ def test_what_is_there_and_what_comes_is_delivered_once_in_order(writer: ServedW
     create(writer)
     with follow(writer, comparing=NEVER) as source:
         reader = source.open(plan_of(source, "t"))
-        first = deliver(reader, None, BatchLimits(7_000, 32 << 20))
+        first = deliver(reader, None, BatchLimits(1_000, 32 << 20))
         assert first.column("id") == list(range(ROWS))
-        assert max(map(len, first.batches)) == 7_000
+        assert max(map(len, first.batches)) == 1_000
         assert first.mark is not None
         assert first.mark.watermark == str(ROWS - 1)
         for number in range(ROWS, ROWS + 5):
@@ -250,7 +263,7 @@ def test_crashes_at_every_batch_lose_nothing(writer: ServedWriter) -> None:
 
 def test_rows_without_a_watermark_and_many_of_one_watermark_arrive(writer: ServedWriter) -> None:
     writer.run("CREATE TABLE t (id INTEGER PRIMARY KEY, seq BIGINT, v INTEGER)")
-    writer.run("INSERT INTO t SELECT i, CASE WHEN i % 2 = 0 THEN 7 END, 0 FROM range(90000) AS r(i)")
+    writer.run("INSERT INTO t SELECT i, CASE WHEN i % 2 = 0 THEN 7 END, 0 FROM range(30000) AS r(i)")
     with follow(writer) as source:
         kept = Kept(source, plan_of(source, "t"))
         kept.read()
@@ -330,6 +343,9 @@ READING = """
 import itertools, sys
 from cdc.change import BatchLimits
 from cdc.source.served import open_served
+from cdc.source.served.client import Away, over_adbc
+from cdc.source.served.pages import Area, Pages
+from cdc.source.table.ranges import Range
 from cdc.source.served.reader import Comparing
 from tests.support.sources import plan_of
 source = open_served(sys.argv[1], sys.argv[2], comparing=Comparing(0.0, 100.0))
@@ -369,65 +385,92 @@ def checkpoints(writer: ServedWriter) -> bool:
     return True
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_writer_checkpoints_whenever_its_client_dies_or_stalls(writer: ServedWriter, how: int) -> None:
+def check_that_it_checkpoints(writer: ServedWriter, number: int) -> None:
+    writer.run(f"UPDATE t SET v = {number} WHERE id % 100 = 0")
+    wait_until(lambda: checkpoints(writer), "a checkpoint", 10.0)
+    log = writer.path.with_name("t.db.wal")
+    assert not log.exists() or not log.stat().st_size
+
+
+def test_the_writer_checkpoints_whenever_its_client_dies(writer: ServedWriter) -> None:
     """What a client left open would keep the writer from that for ever: after an update, no checkpoint."""
     create(writer)
     writer.run("UPDATE t SET s = repeat('long ', 40)")
     chance = random.Random(15)
-    for number in range(12):
+    for number in range(3):
         process = reading(writer)
         try:
             time.sleep(chance.uniform(0.0, 0.6))
-            os.kill(process.pid, how)
-            writer.run(f"UPDATE t SET v = {number} WHERE id % 100 = 0")
-            wait_until(lambda: checkpoints(writer), "a checkpoint", 10.0)
-            assert writer.path.with_name("t.db.wal").exists() is False or not os.path.getsize(
-                writer.path.with_name("t.db.wal")
-            )
+            process.kill()
+            check_that_it_checkpoints(writer, number)
         finally:
             ended(process)
 
 
+def test_a_page_with_a_row_too_many_is_one_response(writer: ServedWriter) -> None:
+    """A second one would leave the transaction open in the writer until it was asked for."""
+    create(writer)
+    with Proxy(writer.port) as proxy, open_served(f"quack://127.0.0.1:{proxy.port}", TOKEN) as source:
+        pages = Pages(plan_of(source, "t"), source.client, source.server)
+        for most, times in ((MOST_ROWS, 1), (MOST_ROWS + 1, 2)):
+            before = proxy.posts
+            assert pages.page(Area(Range()), most).num_rows == most + 1
+            assert proxy.posts - before == times, f"{most + 1} rows"
+
+
+def test_the_writer_checkpoints_whenever_its_client_stalls(writer: ServedWriter) -> None:
+    create(writer)
+    writer.run("UPDATE t SET s = repeat('long ', 40)")
+    chance = random.Random(15)
+    process = reading(writer)
+    try:
+        for number in range(8):
+            time.sleep(chance.uniform(0.0, 0.3))
+            os.kill(process.pid, signal.SIGSTOP)
+            check_that_it_checkpoints(writer, number)
+            os.kill(process.pid, signal.SIGCONT)
+    finally:
+        ended(process)
+
+
 def test_a_restarted_writer_is_read_on_and_compared(tmp_path: Path) -> None:
     port = free_port()
-    with ServedWriter(tmp_path / "t.db", port=port) as writer:
-        create(writer)
-        source = follow(writer)
+    with ServedWriter(tmp_path / "t.db", port=port, chunks=CHUNKS) as first, follow(first) as source:
+        create(first)
         kept = Kept(source, plan_of(source, "t"))
         settled(kept)
-    with pytest.raises(SourceError, match="gives no answer: connection refused") as caught:
-        kept.read()
-    assert caught.value.meaning is Meaning.RETRY
-    with ServedWriter(tmp_path / "t.db", port=port) as writer:
-        writer.run("UPDATE t SET v = 5 WHERE id = 3")
-        writer.run("DELETE FROM t WHERE id = 50000")
-        before = kept.handed_out
-        kept.unseen.clear()
-        kept.read()
-        assert kept.broken
-        assert kept.handed_out - before < ROWS
-        assert kept.rows - written(writer, "t") == {("50000", "50000", "0", "x50000")}
-        kept.reader.close()
-        source.close()
-        assert source.closed
+        first.close()
+        with pytest.raises(SourceError, match="gives no answer: connection refused") as caught:
+            kept.read()
+        assert caught.value.meaning is Meaning.RETRY
+        with ServedWriter(tmp_path / "t.db", port=port, chunks=CHUNKS) as writer:
+            writer.run("UPDATE t SET v = 5 WHERE id = 3")
+            writer.run("DELETE FROM t WHERE id = 15000")
+            before = kept.handed_out
+            kept.unseen.clear()
+            kept.read()
+            assert kept.broken
+            assert kept.handed_out - before < ROWS
+            assert kept.rows - written(writer, "t") == {("15000", "15000", "0", "x15000")}
+            kept.reader.close()
+            source.close()
+            assert source.closed
 
 
 def test_another_database_behind_the_address_is_noticed_before_a_row_is_delivered(tmp_path: Path) -> None:
     port = free_port()
-    with ServedWriter(tmp_path / "t.db", port=port) as writer:
-        create(writer, 100)
-        source = follow(writer)
+    with ServedWriter(tmp_path / "t.db", port=port) as first, follow(first) as source:
+        create(first, 100)
         kept = Kept(source, plan_of(source, "t"))
         kept.read()
-    with ServedWriter(tmp_path / "other.db", port=port) as other:
-        create(other, 200)
-        before = kept.handed_out
-        with pytest.raises(SourceReplaced, match="another database answers there"):
-            kept.read()
-        assert kept.handed_out == before
-        kept.reader.close()
-        source.close()
+        first.close()
+        with ServedWriter(tmp_path / "other.db", port=port) as other:
+            create(other, 200)
+            before = kept.handed_out
+            with pytest.raises(SourceReplaced, match="another database answers there"):
+                kept.read()
+            assert kept.handed_out == before
+            kept.reader.close()
 
 
 def test_each_way_of_not_answering_has_its_message(writer: ServedWriter, tmp_path: Path) -> None:
@@ -468,60 +511,40 @@ def test_a_commit_ends_the_wait_where_the_log_is_here(writer: ServedWriter) -> N
 
 
 def test_histories_are_equal_whenever_their_writer_rests(writer: ServedWriter) -> None:
-    """Random transactions, as many as CDC_MODEL_EXAMPLES says; deletions are told, and read anew."""
-    chance = random.Random(int(os.environ.get("CDC_MODEL_SEED", "15")))
+    """A few; `python -m tools.histories --served` runs as many as are asked for."""
     with follow(writer) as source:
-        for number in range(int(os.environ.get("CDC_MODEL_EXAMPLES", "40"))):
-            table = f"h{number}"
-            version = "changed" if chance.random() < 0.5 else None
-            writer.run(
-                f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, seq BIGINT, v INTEGER, changed BIGINT)"
-            )
-            kept, last = Kept(source, plan_of(source, table, version=version)), 0
-            for step in range(14):
-                match chance.randrange(7):
-                    case 0 | 1:
-                        rows = chance.choice((1, 2, 3, 700, 30_000))
-                        writer.run(
-                            f"INSERT INTO {table} SELECT i, i, 0, 0 "
-                            f"FROM range({last + 1}, {last + rows + 1}) AS r(i)"
-                        )
-                        last += rows
-                    case 2:
-                        writer.run(
-                            f"UPDATE {table} SET v = v + 1, changed = {step} "
-                            f"WHERE id % {chance.randint(1, 9)} = 0"
-                        )
-                    case 3:
-                        writer.run(f"UPDATE {table} SET v = -v WHERE id % {chance.randint(1, 900)} = 0")
-                    case 4:
-                        writer.run(f"DELETE FROM {table} WHERE id % {chance.randint(2, 900)} = 0")
-                    case 5:
-                        kept.reopen(source)
-                    case _:
-                        kept.read()
-            settled(kept, 10)
-            if kept.broken:  # it said so: a comparison with the target mends it
-                kept.reader.close()
-                kept = Kept(source, plan_of(source, table, version=version))
-                settled(kept, 10)
-            assert kept.rows == written(writer, table), (number, version)
-            kept.reader.close()
-            writer.run(f"DROP TABLE {table}")
+        for seed in range(4):
+            served_history(writer, source, seed, most_rows=6_000)
+
+
+def test_a_call_ends_in_time_whatever_the_server_does_the_closing_included(writer: ServedWriter) -> None:
+    connect = over_adbc(writer.address, TOKEN, 0.5)
+    asking, closing = connect(), connect()
+    closing.ask("SELECT 1")
+    os.kill(writer.process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Away, match="did not answer in time"):
+            asking.ask("SELECT 1")
+        asking.close()
+        closing.close()
+        with pytest.raises(Away, match="did not answer in time"):
+            connect()
+    finally:
+        os.kill(writer.process.pid, signal.SIGCONT)
 
 
 def test_a_query_is_answered_with_its_types_and_leaves_nothing_open(writer: ServedWriter) -> None:
     writer.run(
-        "CREATE TABLE t AS SELECT i AS id, DATE '2020-02-29' AS d, uuid() AS u FROM range(50000) AS r(i)"
+        "CREATE TABLE t AS SELECT i AS id, DATE '2020-02-29' AS d, uuid() AS u FROM range(10000) AS r(i)"
     )
     with follow(writer) as source, source.snapshot() as snapshot:
         found = snapshot.query(
             "SELECT id, d, id AS id, 1::HUGEINT AS h FROM t ORDER BY id DESC LIMIT 3"
         ).read_all()
         assert found.column_names == ["id", "d", "id", "h"]
-        assert found.column(0).to_pylist() == [49_999, 49_998, 49_997]
+        assert found.column(0).to_pylist() == [9_999, 9_998, 9_997]
         assert str(found.column(1)[0]) == "2020-02-29"
-        with pytest.raises(SourceError, match=r"more than 22,528 rows.*LIMIT"):
+        with pytest.raises(SourceError, match=rf"more than {MOST_ROWS:,} rows.*LIMIT"):
             snapshot.query("SELECT * FROM t")
         with pytest.raises(SourceError, match="Referenced column"):
             snapshot.query("SELECT nope FROM t")

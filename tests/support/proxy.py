@@ -37,6 +37,8 @@ class Proxy:
         self.delay_seconds = 0.0
         """Of each piece, in both directions."""
         self.connections = 0
+        self.posts = 0
+        """Requests of HTTP that posted something."""
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -129,6 +131,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE):
                 self._open.wait()
+                self.posts += up and piece.startswith(b"POST ")
                 if up and _INSERT in piece:
                     inserting.set()
                 elif not up and inserting.is_set() and piece.endswith(_END_OF_STREAM):

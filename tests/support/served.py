@@ -35,10 +35,20 @@ def extension_file(name: str) -> Path:
 
 
 class ServedWriter(Writer):
-    """A running writer that serves its database at `address`."""
+    """A running writer that serves its database at `address`.
+
+    Args:
+        chunks: of one response; None: as many as DuckDB takes.
+    """
 
     def __init__(
-        self, path: Path, *, port: int | None = None, token: str = TOKEN, threshold: str = "16MB"
+        self,
+        path: Path,
+        *,
+        port: int | None = None,
+        token: str = TOKEN,
+        threshold: str = "16MB",
+        chunks: int | None = None,
     ) -> None:
         self.port = port or free_port()
         self.address = f"quack://127.0.0.1:{self.port}"
@@ -46,6 +56,8 @@ class ServedWriter(Writer):
         super().__init__(path, VERSION, config, python=interpreter(VERSION, *EXTENSIONS))
         for name in EXTENSIONS:
             self.run(f"LOAD '{extension_file(name)}'")
+        if chunks is not None:
+            self.run(f"SET GLOBAL quack_fetch_batch_chunks = {chunks}")
         self.run(f"CALL quack_serve('quack:127.0.0.1:{self.port}', token = '{token}')")
 
 

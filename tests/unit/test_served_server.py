@@ -26,7 +26,7 @@ class Answering:
             "chunks": 12,
             **said,
         }
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
         self.closed = False
 
     def ask(self, sql: str) -> pa.Table:
@@ -98,6 +98,15 @@ def test_a_connection_that_the_server_forgot_is_replaced_by_a_new_one_that_is_gr
     assert made[0].closed
     client.close()
     assert made[1].closed
+
+
+def test_a_connection_whose_answer_was_not_waited_for_is_closed() -> None:
+    made = Answering()
+    client = Client(ADDRESS, "secret", lambda: made, lambda connection: None)
+    made.fails = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        client.ask("SELECT 1")
+    assert made.closed
 
 
 def test_errors_say_what_to_do_and_never_the_token() -> None:

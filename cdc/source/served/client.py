@@ -3,8 +3,9 @@
 A result is fetched whole, and is to be of one response. The server sends its first `quack_fetch_batch_chunks`
 chunks of a result with the answer to the statement; where there are more, it keeps the transaction open until
 they are asked for, and a client that dies meanwhile keeps the writer from ever checkpointing again. A sorted
-result has full chunks, so that its number of rows says how many there are: `MOST_ROWS` are never more than
-one response. Each statement is a transaction of its own, and none changes anything.
+result has full chunks, so that its number of rows says how many there are: those of one chunk less are one
+response, and `Facts.page_rows` keeps to that. Each statement is a transaction of its own, and none changes
+anything.
 """
 
 from __future__ import annotations
@@ -181,6 +182,10 @@ class Client:
                 except Refused:
                     self._done(connection)
                     self._keep(connection)
+                    raise
+                except BaseException:  # nobody knows what it is in the middle of
+                    self._done(connection)
+                    connection.close()
                     raise
                 self._done(connection)
                 self._keep(connection)

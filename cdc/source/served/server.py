@@ -47,8 +47,11 @@ class Facts:
 
     @property
     def page_rows(self) -> int:
-        """The most rows of one page: a page with one more is told by that, and is still one response."""
-        return (self.chunks - 1) * CHUNK_ROWS
+        """The most rows of one page: a page with one more is told by that, and is still one response.
+
+        A response of as many chunks as there may be does not say that it was the last.
+        """
+        return (self.chunks - 1) * CHUNK_ROWS - 1
 
 
 class Server:
