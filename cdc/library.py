@@ -25,7 +25,8 @@ import pyarrow as pa
 
 from cdc.change import Batch, BatchLimits, Mark, Position, TablePlan, TableSchema, schema_version
 from cdc.errors import ConfigError, SnapshotSuperseded, SourceError
-from cdc.replicator.plan import CompletionRequest, Overlaps, resolve_table
+from cdc.replicator.plan import Overlaps, resolve_table
+from cdc.replicator.requests import CompletionRequest
 from cdc.source import DuckDbSource
 from cdc.source import open_source as open_duckdb
 from cdc.source.deadline import Deadline
@@ -203,6 +204,8 @@ class _Wish:
     target: str | None = None
     version: str | None = None
     overlap: str | None = None
+    exclude: Sequence[str] | None = None
+    exclude_columns: Sequence[str] | None = None
     completion: CompletionRequest | None = None
 
 

@@ -11,6 +11,7 @@ from cdc.eras import Eras
 from cdc.errors import ConfigError, SourceError, StateError
 from cdc.rate import Rate
 from cdc.replicator.plan import LeftOut, Overlaps, Resolution, resolve, resolve_table
+from cdc.replicator.requests import request_for
 from cdc.source import AnySource, SelfTest, SourceEvents, check_completion, open_source
 from cdc.state import Store, open_store
 from cdc.target import ClickHouseTarget, TargetOptions, Timeouts, open_target
@@ -176,9 +177,10 @@ def plan_again(settings: Settings, source: AnySource, plan: TablePlan) -> TableP
         SourceError: the table is gone, or the source cannot be read.
     """
     schemas = source.tables()
-    request = next((table for table in settings.tables if table.name in _names(plan)), None)
+    request = request_for(settings.tables, plan.table)
     if request is not None:
-        found = resolve_table(request, settings.defaults, schemas, overlaps_of(settings))
+        own = [schema for schema in schemas if schema.table.folded == plan.table.folded]
+        found = resolve_table(request, settings.defaults, own, overlaps_of(settings))
         check_completion(found)
         return found
     for each in resolve((), settings.defaults, schemas, overlaps_of(settings), before=(plan.table,)).plans:
@@ -194,11 +196,6 @@ def plan_again(settings: Settings, source: AnySource, plan: TablePlan) -> TableP
 
 def overlaps_of(settings: Settings) -> Overlaps:
     return Overlaps(time=settings.sync.overlap, count=settings.sync.overlap_count)
-
-
-def _names(plan: TablePlan) -> tuple[str, ...]:
-    full = str(plan.table)
-    return (full, full.removeprefix("main."))
 
 
 def _literal(value: Setting) -> str:

@@ -10,9 +10,10 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cdc.cli.saying import complain, say
 from cdc.config import DEFAULT_PATH
@@ -25,6 +26,7 @@ COMMANDS = (
     "ctl",
     "demo",
     "failed",
+    "init",
     "query",
     "run",
     "schema",
@@ -39,9 +41,33 @@ COMMANDS = (
 __all__ = ["COMMANDS", "build_app", "main"]
 
 
+class _Commands(TyperGroup):
+    """The commands; the option that names the configuration may also follow a command's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _configuration_first(args))
+
+
+def _configuration_first(args: list[str]) -> list[str]:
+    first: list[str] = []
+    rest = list(args)
+    end = rest.index("--") if "--" in rest else len(rest)
+    at = 0
+    while at < end:
+        taken = 2 if rest[at] in ("-c", "--config") else 1 if rest[at].startswith("--config=") else 0
+        if taken == 0 or at + taken > end:
+            at += 1
+            continue
+        first += rest[at : at + taken]
+        del rest[at : at + taken]
+        end -= taken
+    return first + rest
+
+
 def build_app() -> typer.Typer:
     """The application with every command."""
     app = typer.Typer(
+        cls=_Commands,
         name="cdc",
         help="Replicate the committed rows of a live DuckDB file into ClickHouse.",
         no_args_is_help=True,

@@ -16,6 +16,12 @@ def config_path(context: typer.Context) -> Path:
     return path
 
 
+def is_default(context: typer.Context) -> bool:
+    """Whether neither --config nor CDC_CONFIG names one."""
+    origin = context.find_root().get_parameter_source("config")
+    return origin is not None and origin.name == "DEFAULT"
+
+
 def settings(context: typer.Context) -> Settings:
     """The configuration, loaded.
 

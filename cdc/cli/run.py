@@ -11,7 +11,8 @@ import typer
 
 from cdc.cli import context
 from cdc.cli.priority import give_way
-from cdc.config import secrets_of
+from cdc.cli.saying import complain
+from cdc.config import Settings, load, secrets_of
 from cdc.errors import ExitCode
 
 
@@ -21,6 +22,15 @@ def register(app: typer.Typer) -> None:
 
 def run(
     ctx: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE", help="A DuckDB file, or quack://host:port; not with a configuration."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="TARGET", help="As clickhouse://host/db or chdb:///directory.")
+    ] = None,
     standby: Annotated[
         bool,
         typer.Option(
@@ -38,8 +48,14 @@ def run(
         ),
     ] = 0.0,
 ) -> None:
-    """Replicate until told to stop, by Ctrl-C or SIGTERM; the batch in flight is finished or sent again."""
-    settings = context.settings(ctx)
+    """Replicate until told to stop, by Ctrl-C or SIGTERM; the batch in flight is finished or sent again.
+
+    With SOURCE and TARGET no configuration is needed: what 'cdc init' would propose is done, and written down
+    beside the source, in SOURCE.cdc/cdc.toml.
+
+    Examples: cdc -c cdc.toml run; cdc run trades.duckdb clickhouse://localhost/trading
+    """
+    settings = _settings(ctx, source, target)
     stop, hurry = threading.Event(), threading.Event()
 
     def told(*_: object) -> None:
@@ -57,3 +73,24 @@ def run(
         ended = Replication(settings).run(stop, standby=standby, drain_seconds=drain, hurry=hurry)
     if ended.reading:  # nothing durable is open: it is as if it were killed now, without the signal
         os._exit((ExitCode.OK if ended.error is None else ended.error.exit_code).value)
+
+
+def _settings(ctx: typer.Context, source: str | None, target: str | None) -> Settings:
+    """Of the configuration; of what the command line names instead, or the environment where there is none.
+
+    Raises:
+        ConfigError, SourceError: as `load`, and where nothing can be proposed.
+    """
+    if source is not None and target is None:
+        raise typer.BadParameter("name the target too: cdc run SOURCE TARGET", param_hint="TARGET")
+    if source is None and context.is_default(ctx) and not context.config_path(ctx).exists():
+        source, target = os.environ.get("DUCKDB_PATH"), os.environ.get("CLICKHOUSE_ENDPOINT")
+    elif source is not None and not context.is_default(ctx):
+        raise typer.BadParameter("SOURCE and TARGET, or --config, not both")
+    if not source or not target:
+        return context.settings(ctx)
+    from cdc.app.first_configuration import kept_configuration
+
+    path = kept_configuration(source, target)
+    complain(f"configuration: {path}; for other commands: cdc -c {path} status")
+    return load(path)

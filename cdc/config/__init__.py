@@ -3,7 +3,7 @@
 from cdc.config.database import DatabaseConfig, ServedAddress, ServedConfig
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
 from cdc.config.limits import AlertsConfig, LimitsConfig
-from cdc.config.loading import DEFAULT_PATH, load, load_writer
+from cdc.config.loading import DEFAULT_PATH, SECRETS_NAME, load, load_writer, settings_of
 from cdc.config.settings import (
     ErrorHandlingConfig,
     LoggingConfig,
@@ -20,6 +20,7 @@ from cdc.config.writer import WriterSettings
 
 __all__ = [
     "DEFAULT_PATH",
+    "SECRETS_NAME",
     "AlertsConfig",
     "DatabaseConfig",
     "DefaultsConfig",
@@ -43,5 +44,6 @@ __all__ = [
     "load_writer",
     "parse_endpoint",
     "secrets_of",
+    "settings_of",
     "shown",
 ]

@@ -18,6 +18,7 @@ from cdc.config.endpoint import parse_endpoint
 from cdc.config.files import read_toml, refuse_open_key
 from cdc.config.problems import describe
 from cdc.config.settings import Settings
+from cdc.config.variables import filled_in, without_references
 from cdc.config.writer import WriterSettings
 from cdc.errors import ConfigError
 
@@ -70,12 +71,21 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         ConfigError: naming the file or variable, the key, the value (never a secret) and what is allowed.
     """
     path = path or DEFAULT_PATH
-    data = read_toml(path)
+    return settings_of(read_toml(path), path, environ)
+
+
+def settings_of(data: dict[str, Any], path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of what the file at `path` says, of secrets.toml beside it and of `environ`.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     _refuse_secrets(data, path)
+    data = filled_in(data, path, environ)
     origins = {key: f"{path}:{key}" for key, _ in leaves(data)}
     secrets_path = path.parent / SECRETS_NAME
     if secrets_path.exists():
-        _overlay_secrets(data, origins, secrets_path)
+        _overlay_secrets(data, origins, secrets_path, environ)
     _overlay_environment(data, origins, ENVIRONMENT, environ)
     _normalise(data, path)
     settings = _validate(Settings, data, path, origins)
@@ -92,7 +102,7 @@ def load_writer(path: Path, environ: Mapping[str, str] = os.environ) -> WriterSe
     Raises:
         ConfigError: as `load`.
     """
-    data = read_toml(path)
+    data = filled_in(read_toml(path), path, environ)
     origins = {key: f"{path}:{key}" for key, _ in leaves(data)}
     _overlay_environment(data, origins, WRITER_ENVIRONMENT, environ)
     return _validate(WriterSettings, data, path, origins)
@@ -149,13 +159,15 @@ def _refuse_secrets(data: Mapping[str, Any], path: Path) -> None:
 
 def _has_password(url: str) -> bool:
     try:
-        return bool(parse_endpoint(url).password.get_secret_value())
+        return bool(parse_endpoint(without_references(url)).password.get_secret_value())
     except ConfigError:
         return False  # the model says what is wrong with it
 
 
-def _overlay_secrets(data: dict[str, Any], origins: dict[str, str], path: Path) -> None:
-    for key, value in leaves(read_toml(path, secret=True)):
+def _overlay_secrets(
+    data: dict[str, Any], origins: dict[str, str], path: Path, environ: Mapping[str, str]
+) -> None:
+    for key, value in leaves(filled_in(read_toml(path, secret=True), path, environ)):
         goal = SECRETS.get(key)
         if goal is None or not isinstance(value, str):
             allowed = ", ".join(f"[{name.replace('.', '] ')}" for name in SECRETS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cdc.config.kinds import Name, Names, Overlap, PositiveSeconds, Section, Sql, text_like
 
@@ -25,7 +25,10 @@ class CompletionConfig(Section):
 
 
 class TableConfig(Section):
-    """One table to replicate; what is not given comes from [defaults], [sync] or the source's schema."""
+    """One table to replicate, or all that a pattern fits, such as `ord*`.
+
+    What is not given comes from [defaults], [sync] or the source's schema.
+    """
 
     name: Annotated[str, text_like(r"[^.\x00-\x1f]+(\.[^.\x00-\x1f]+)?", "'table' or 'schema.table'")]
     target: Name | None = None
@@ -38,10 +41,25 @@ class TableConfig(Section):
     """The column that says which of two states of a row is newer; None: the position it was read at."""
     columns: Names | None = None
     """The columns to replicate; None: all. Key, watermark and version are always among them."""
+    exclude_columns: Names | None = None
+    """The columns not to replicate; instead of `columns`."""
+    exclude: Names | None = None
+    """Where the name is a pattern: names or patterns of tables that it is not for."""
     filter: Sql | None = None
     """Only rows for which this SQL condition holds."""
     overlap: Overlap | None = None
     completion: CompletionConfig | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        pattern = any(character in self.name for character in "*?[")
+        if pattern and self.target is not None:
+            raise ValueError("a pattern is for several tables, which cannot have one target")
+        if self.exclude is not None and not pattern:
+            raise ValueError("exclude is for a name that is a pattern, such as 'ord*'")
+        if self.columns is not None and self.exclude_columns is not None:
+            raise ValueError("give columns or exclude_columns, not both")
+        return self
 
 
 class DefaultsConfig(Section):

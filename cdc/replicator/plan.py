@@ -9,61 +9,12 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Protocol
 
 from cdc.change import Column, Completion, TableId, TablePlan, TableSchema
 from cdc.duckdb_types import VERSIONS, WATERMARKS, meaning_of
 from cdc.errors import ConfigError
+from cdc.replicator.requests import Defaults, TableRequest, assigned, request_for
 from cdc.replicator.target_names import collisions_of_listed, collisions_of_unlisted, default_target
-
-
-class CompletionRequest(Protocol):
-    """[tables.completion]"""
-
-    @property
-    def group(self) -> str: ...
-    @property
-    def condition(self) -> str: ...
-    @property
-    def max_age_sec(self) -> float: ...
-    @property
-    def max_rows(self) -> int: ...
-    @property
-    def max_mb(self) -> int: ...
-
-
-class TableRequest(Protocol):
-    """One entry of [[tables]]; None: not said."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def target(self) -> str | None: ...
-    @property
-    def key(self) -> Sequence[str] | None: ...
-    @property
-    def watermark(self) -> str | None: ...
-    @property
-    def version(self) -> str | None: ...
-    @property
-    def columns(self) -> Sequence[str] | None: ...
-    @property
-    def filter(self) -> str | None: ...
-    @property
-    def overlap(self) -> str | None: ...
-    @property
-    def completion(self) -> CompletionRequest | None: ...
-
-
-class Defaults(Protocol):
-    """[defaults]: what tables that do not say it get."""
-
-    @property
-    def key(self) -> Sequence[str] | None: ...
-    @property
-    def watermark(self) -> str | None: ...
-    @property
-    def version(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +68,18 @@ def resolve(
     plans: list[TablePlan] = []
     left_out: list[LeftOut] = []
     if tables:
-        for request in tables:
+        listed = set()
+        for request, schema in assigned(tables, schemas):
+            table = TableId.parse(request.name) if schema is None else schema.table
+            listed.add(table.folded)
             try:
-                plans.append(resolve_table(request, defaults, schemas, overlaps))
+                if schema is None:
+                    raise _no_such(request, schemas)
+                plans.append(_plan(request, defaults, schema, overlaps))
             except ConfigError as error:
                 if strict:
                     raise
-                left_out.append(LeftOut(TableId.parse(request.name), str(error), listed=True))
-        listed = {TableId.parse(request.name).folded for request in tables}
+                left_out.append(LeftOut(table, str(error), listed=True))
         left_out += [
             LeftOut(by_name[name].table, "not listed; add it to [[tables]] to replicate it")
             for name in sorted(by_name.keys() - listed)
@@ -160,13 +115,19 @@ def resolve_table(
     Raises:
         ConfigError: as `resolve`.
     """
-    wanted = TableId.parse(request.name)
     for schema in schemas:
-        if schema.table.folded == wanted.folded:
+        if request_for([request], schema.table) is not None:
             return _plan(request, defaults, schema, overlaps)
+    raise _no_such(request, schemas)
+
+
+def _no_such(request: TableRequest, schemas: Sequence[TableSchema]) -> ConfigError:
     names = [str(schema.table).removeprefix("main.") for schema in schemas]
-    raise _refusal(
-        wanted, "name", "the source has no such table", _nearest(request.name, names, "The source has")
+    return _refusal(
+        TableId.parse(request.name),
+        "name",
+        "the source has no such table",
+        _nearest(request.name, names, "The source has"),
     )
 
 
@@ -180,6 +141,8 @@ class _Wish:
     watermark: None = None
     version: None = None
     columns: None = None
+    exclude: None = None
+    exclude_columns: None = None
     filter: None = None
     overlap: None = None
     completion: None = None
@@ -218,7 +181,8 @@ def _watermark(request: TableRequest, defaults: Defaults, schema: TableSchema) -
             schema.table,
             "watermark",
             "no watermark column is configured",
-            "Name a column that grows, in [[tables]] watermark or [defaults] watermark",
+            "Name a column that grows, in [[tables]] watermark or [defaults] watermark ('cdc init' proposes "
+            "one)",
         )
     column = _column(schema, "watermark", name)
     if not meaning_of(column.type).may_be_watermark:
@@ -280,6 +244,16 @@ def _version(request: TableRequest, defaults: Defaults, schema: TableSchema) -> 
 
 
 def _columns(request: TableRequest, schema: TableSchema, needed: Iterable[str]) -> tuple[Column, ...]:
+    if request.exclude_columns is not None:
+        unwanted = {_column(schema, "exclude_columns", name).name for name in request.exclude_columns}
+        if kept := sorted(unwanted.intersection(needed)):
+            raise _refusal(
+                schema.table,
+                "exclude_columns",
+                f"{kept[0]!r} is its key, watermark or version, which every row is sent with",
+                "Take it out of exclude_columns, or choose another key, watermark or version",
+            )
+        return tuple(column for column in schema.columns if column.name not in unwanted)
     if request.columns is None:
         return schema.columns
     wanted = {_column(schema, "columns", name).name for name in request.columns}.union(needed)
@@ -298,7 +272,7 @@ def _completion(request: TableRequest, schema: TableSchema) -> Completion | None
             f"group column {column.name!r} is a {column.type}, which cannot identify a group",
             "Choose a column of a plain type with an exact equality",
         )
-    if request.columns is not None and column.name.lower() not in {name.lower() for name in request.columns}:
+    if column.name not in {each.name for each in _columns(request, schema, ())}:
         raise _refusal(
             schema.table,
             "completion.group",
