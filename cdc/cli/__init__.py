@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cdc.cli.pandas_left_out import leave_pandas_out
 from cdc.cli.saying import complain, say
 from cdc.config import DEFAULT_PATH
 from cdc.errors import CdcError, ExitCode
@@ -82,6 +83,7 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    leave_pandas_out()
     try:
         build_app()(prog_name="cdc")
     except CdcError as error:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tools.chaos import run
 
 SEED = 4
 MINUTES = 2.0
 
 
-@pytest.mark.timeout(600)
 def test_two_minutes_of_random_faults_leave_source_and_target_equal() -> None:
     said: list[str] = []
     chaos = run(MINUTES, SEED, rate=100, least=0, say=said.append)

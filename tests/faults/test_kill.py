@@ -12,8 +12,6 @@ from tests.support.faults import Rig
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def rig(written_rig: Rig) -> Rig:

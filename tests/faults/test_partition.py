@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.faults import Rig
 from tests.support.proxy import Proxy
@@ -49,7 +47,6 @@ def _joined(
             yield rig, network.cut, network.heal
 
 
-@pytest.mark.timeout(240)
 def test_a_partition_of_a_minute_is_waited_out_and_every_row_arrives_within_seconds(
     clickhouse_server: ClickHouseServer, tmp_path: Path
 ) -> None:

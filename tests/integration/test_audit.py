@@ -18,7 +18,6 @@ from tests.support.reconciling import Scene
 from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(400)
 Server = ClickHouseServer | ModernServer
 SECONDS = 100.0
 OFTEN = "[audit]\ninterval_hours = 0.001\ncpu_percent = 100\n"

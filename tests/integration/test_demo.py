@@ -31,7 +31,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-@pytest.mark.timeout(600)
 def test_the_readmes_first_command_ends_with_source_and_target_equal(installed: Path, tmp_path: Path) -> None:
     environment = {
         "PATH": f"{installed}{os.pathsep}{os.environ['PATH']}",

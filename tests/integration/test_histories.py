@@ -10,7 +10,6 @@ from tests.support.clickhouse import ClickHouseServer
 from tests.support.histories import run_history
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_history_ends_with_equal_sides_or_an_alert_names_the_table(
     clickhouse_server: ClickHouseServer, tmp_path: Path, seed: int

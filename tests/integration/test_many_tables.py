@@ -36,7 +36,6 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
         yield made
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("any_place", ["old-native"], indirect=True)
 def test_300_tables_changed_in_one_transaction_are_delivered_within_seconds(
     any_place: Place, writer: Writer, tmp_path: Path

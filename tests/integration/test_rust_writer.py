@@ -17,7 +17,6 @@ from tools.rust_writer.build import BuildError, build, cargo, fetch_library
 
 __all__ = ["rust_writer_binary"]
 
-pytestmark = pytest.mark.timeout(600)  # the first build compiles everything
 
 COLUMNS = "SELECT table_name, column_name, data_type, is_nullable FROM duckdb_columns() ORDER BY ALL"
 CONSTRAINTS = "SELECT table_name, constraint_text FROM duckdb_constraints() ORDER BY ALL"

@@ -11,14 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from cdc.errors import ExitCode
 from cdc.observe.status import Status, read_status
 from tests.support.served import TOKEN, ServedWriter, free_port
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.timeout(300)
 
 ROWS = 20_000
 CONFIG = """

@@ -21,7 +21,6 @@ from tests.support.waiting import wait_until
 Server = ClickHouseServer | ModernServer
 
 SECONDS = 100.0
-pytestmark = pytest.mark.timeout(400)
 DROPPED = ("DROP TABLE DB.t",)
 EMPTIED = ("TRUNCATE TABLE DB.t",)
 DATABASE = ("DROP DATABASE DB",)

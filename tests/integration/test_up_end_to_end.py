@@ -23,8 +23,6 @@ from tests.support.waiting import wait_until
 
 __all__ = ["rust_writer_binary"]
 
-pytestmark = pytest.mark.timeout(600)  # the writer's first build compiles everything
-
 
 @pytest.fixture(scope="module")
 def up(

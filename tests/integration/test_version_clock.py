@@ -20,7 +20,6 @@ from tests.support.replica import Replica
 from tests.support.waiting import wait_until
 from tests.support.writers import Writer
 
-pytestmark = pytest.mark.timeout(600)
 PATIENCE = 150.0
 """Seconds, on a machine that is at its limit; a few are needed."""
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.warm import WarmProcess
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,9 +47,14 @@ class Replica:
         if clock is not None:
             environment["CDC_CLOCK"] = str(clock)
         self._log = config.with_name(f"replica-{time.monotonic_ns()}.log")
+        words = ["--config", str(config), "run", *arguments]
+        self.process: subprocess.Popen[bytes] | WarmProcess
+        if not within:
+            self.process = WarmProcess(module, words, self._log, environment)
+            return
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*within, sys.executable, "-m", module, "--config", str(config), "run", *arguments],
+                [*within, sys.executable, "-m", module, *words],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -65,6 +72,8 @@ class Replica:
 
     @property
     def log(self) -> str:
+        if not self._log.exists():  # it has not opened it yet
+            return ""
         return self._log.read_text(errors="replace")
 
     def messages(self) -> list[str]:
@@ -101,12 +110,12 @@ class Replica:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=80)
 
     def stop(self) -> int:
         """Ask it to end, as a service manager does; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.wait(40.0)
+        return self.wait(120.0)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 80.0) -> int:
         return self.process.wait(timeout=seconds)
