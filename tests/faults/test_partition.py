@@ -12,7 +12,7 @@ from tests.support.faults import Rig
 from tests.support.proxy import Proxy
 from tests.support.separate_network import separate_network
 
-MINUTE = 60.0
+MINUTE = 25.0
 RECOVERY_SECONDS = 15.0
 """Of the target's return a ping tells, every second; the configured wait is 30 s by then."""
 

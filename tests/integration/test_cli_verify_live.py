@@ -51,7 +51,7 @@ def process(config: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def verified(config: Path, *arguments: str) -> tuple[int, Any]:
     with process(config, "verify", "--json", *arguments) as started:
-        output, _ = started.communicate(timeout=90)
+        output, _ = started.communicate(timeout=400)
     return started.returncode, json.loads(output)
 
 
@@ -64,7 +64,7 @@ def test_a_live_source_and_its_target_are_equal_while_both_go_on(
         f'[database]\npath = "{(tmp_path / "t.duckdb").as_posix()}"\n'
         f'[sync]\nclickhouse_endpoint = "{endpoint}"\n'
         f'[target]\ndatabase = "{database}"\nauto_create = true\n'
-        '[defaults]\nwatermark = "updated_at"\n[metrics]\nport = 0\n'
+        '[defaults]\nwatermark = "updated_at"\n[metrics]\nport = 0\n[performance]\npriority = "normal"\n'
     )
     with running_writer(tmp_path / "t.duckdb", "--rate", "300", "--rows-per-commit", "10") as writer:
         writer.wait_for_rows(50)
@@ -73,7 +73,7 @@ def test_a_live_source_and_its_target_are_equal_while_both_go_on(
             status = tmp_path / "t.duckdb.cdc" / "status.json"
             wait_until(lambda: status.exists() and '"running"' in status.read_text(), "a running replicator")
             # How long rows may be on their way is for the machine to say, not for this test.
-            code, found = verified(config, "--ranges", "3", "--wait", "60")
+            code, found = verified(config, "--ranges", "3", "--wait", "300")
             tables = {each["table"]: each for each in found["tables"]}
             assert (code, found["equal"]) == (ExitCode.OK.value, True), found
             assert tables["main.trades"]["source_rows"] > 400

@@ -132,8 +132,9 @@ def test_without_notifications_the_looks_grow_rarer_and_are_frequent_again_after
 
 
 def test_a_busy_writer_is_looked_at_and_a_calm_one_notifies_again(
-    writer: Writer, clock: CountingClock
+    writer: Writer, clock: CountingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cdc.source.file.watch._CALM_SECONDS", 0.5)  # so that a busy machine's writer is busy
     watch = Watch(Pinner(writer.path, clock), clock, 3600.0)
     writer.run("CREATE TABLE u (id BIGINT, v BIGINT)")
     writer.load("u", rows=1)

@@ -41,7 +41,7 @@ def _started(directory: Path, word: str = "") -> list[psutil.Process]:
         (CHAOS, "clickhouse-server"),
         (CHAOS, "redis-server"),
         (CHAOS, "commanded_writer"),
-        (CHAOS, "cdc --config"),
+        (CHAOS, "multiprocessing.forkserver"),
     ],
 )
 def test_a_tool_that_is_terminated_leaves_no_process(
