@@ -10,22 +10,30 @@ One that ends with a silent difference is told with its seed and its steps; the 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.clickhouse import ClickHouseServer, make_certificates, running_server
-from tests.support.histories import Verdict, run_history
+from tests.support.histories import Verdict, run_history, warm_up
 from tests.support.served import ServedWriter, follow
 from tests.support.served_histories import served_history
 from tools.ending import leaving_nothing
+
+COLD_EVERY = 50
+"""In one history of so many each process is started anew; in the others they are forked."""
+SUM_UP_EVERY = 50
 
 
 def main() -> int:
@@ -63,35 +71,80 @@ def _run_served(options: argparse.Namespace, directory: Path) -> int:
 def _run(options: argparse.Namespace, directory: Path) -> int:
     (directory / "certificates").mkdir()
     certificates = make_certificates(directory / "certificates")
-    began, lock = time.monotonic(), threading.Lock()
-    counts: Counter[str] = Counter()
-    happened: Counter[str] = Counter()
+    told = _Told(options)
+    with running_server(directory / "server", certificates) as server:
+        _Worker.one = partial(_one, options, directory, server, time.monotonic())
+        seeds = range(options.first, options.first + options.count)
+        # Processes of one thread each, for they fork.
+        with multiprocessing.get_context("fork").Pool(options.jobs, warm_up) as pool:
+            for verdict in pool.imap_unordered(_Worker.run, seeds):
+                if verdict is not None:
+                    told.add(verdict)
+    told.sum_up()
+    return 1 if told.counts["silent"] else 0
 
-    def one(server: ClickHouseServer, seed: int) -> None:
-        if options.minutes and time.monotonic() - began > options.minutes * 60:
-            return
-        place = directory / str(seed)
-        verdict = run_history(place, server, seed, steps=options.steps, tampering=not options.no_tampering)
+
+class _Worker:
+    one: Callable[[int], Verdict | None]
+    """Inherited by the processes."""
+
+    @staticmethod
+    def run(seed: int) -> Verdict | None:
+        return _Worker.one(seed)
+
+
+def _one(
+    options: argparse.Namespace, directory: Path, server: ClickHouseServer, began: float, seed: int
+) -> Verdict | None:
+    if options.minutes and time.monotonic() - began > options.minutes * 60:
+        return None
+    place = directory / str(seed)
+    cold = seed % COLD_EVERY == 0
+    try:
+        return run_history(
+            place, server, seed, steps=options.steps, tampering=not options.no_tampering, cold=cold
+        )
+    finally:
         shutil.rmtree(place, ignore_errors=True)
-        with lock:
-            counts.update(_counted(verdict))
-            happened.update(verdict.steps)
-            if not verdict.holds:
-                _tell(verdict, options.keep)
 
-    with (
-        running_server(directory / "server", certificates) as server,
-        ThreadPoolExecutor(options.jobs) as pool,
-    ):
-        for done in [pool.submit(one, server, options.first + n) for n in range(options.count)]:
-            done.result()
-    print(
-        f"{counts['histories']} histories ({options.first} on), {counts['tables']} tables,"
-        f" {counts['steps']} steps in {time.monotonic() - began:.0f} s:"
-        f" {counts['silent']} silent differences, {counts['told']} told by an alert"
+
+class _Told:
+    """What came of those that have ended."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.began = time.monotonic()
+        self.counts: Counter[str] = Counter()
+        self.happened: Counter[str] = Counter()
+
+    def add(self, verdict: Verdict) -> None:
+        self.counts.update(_counted(verdict))
+        self.happened.update(verdict.happened)
+        if not verdict.holds:
+            _tell(verdict, self.options.keep)
+        for table, alert in verdict.told.items():
+            print(f"seed {verdict.seed}: {table}: {alert}", flush=True)
+        if self.counts["histories"] % SUM_UP_EVERY == 0:
+            self.sum_up()
+
+    def sum_up(self) -> None:
+        counts = self.counts
+        print(
+            f"{counts['histories']} histories ({self.options.first} on), {counts['tables']} tables,"
+            f" {counts['steps']} steps in {time.monotonic() - self.began:.0f} s, {_cpu_seconds():.0f} s"
+            f" of a core: {counts['silent']} silent differences, {counts['told']} told by an alert"
+        )
+        print(", ".join(f"{n} {what}" for what, n in self.happened.most_common() if n), flush=True)
+
+
+def _cpu_seconds() -> float:
+    """Of the processes that work here and those they had, the server's left out."""
+    workers = [each for each in psutil.Process().children() if "clickhouse" not in each.name()]
+    spent = [each.cpu_times() for each in workers]
+    ended = os.times()
+    return sum(each.user + each.system + each.children_user + each.children_system for each in spent) + (
+        ended.children_user + ended.children_system
     )
-    print(", ".join(f"{times} {step}" for step, times in happened.most_common()))
-    return 1 if counts["silent"] else 0
 
 
 def _counted(verdict: Verdict) -> dict[str, int]:

@@ -91,17 +91,20 @@ class Writer:
         self._progress = path.with_name(path.name + ".progress")
         self._progress.write_bytes(bytes(8))
         options = {**(config or {}), **({"attach": attach} if attach else {})}
-        self.process = subprocess.Popen(
-            [python or interpreter(version), _PROGRAM, path, self._progress, json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.process = self._begin(version, json.dumps(options), python)
         try:
             self._answer()
         except BaseException:
             self.kill()
             raise
+
+    def _begin(self, version: str, options: str, python: Path | None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [python or interpreter(version), _PROGRAM, self.path, self._progress, options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def __enter__(self) -> Self:
         return self

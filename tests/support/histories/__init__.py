@@ -6,5 +6,6 @@ closed. Its rows are then read by DuckDB and the target's by SQL, with nothing o
 """
 
 from tests.support.histories.history import History, Verdict, run_history
+from tests.support.histories.warm import warm_up
 
-__all__ = ["History", "Verdict", "run_history"]
+__all__ = ["History", "Verdict", "run_history", "warm_up"]

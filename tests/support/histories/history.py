@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -21,10 +23,11 @@ from cdc.source.format import frames
 from cdc.source.format.log import parse_log_header
 from tests.support.clickhouse import ClickHouseServer
 from tests.support.histories.tables import KINDS, Kind
+from tests.support.histories.warm import WarmReplica, WarmWriter, command
 from tests.support.replica import Replica
 from tests.support.writers import CURRENT, Writer, WriterError
 
-EQUAL_SECONDS = 60.0
+EQUAL_SECONDS = 120.0
 """After so long what is not equal is not on its way any more. A busy machine makes it half of that."""
 ROOT = Path(__file__).parents[3]
 Rows = set[tuple[str | None, ...]]
@@ -43,6 +46,8 @@ class Verdict:
     steps: tuple[str, ...]
     seconds: float
     log: str = ""
+    happened: Counter[str] = field(default_factory=Counter)
+    """How often each kind of trouble came."""
 
     @property
     def holds(self) -> bool:
@@ -58,7 +63,18 @@ class History:
     seed: int
     version: str = CURRENT
     tampering: bool = True
+    cold: bool = True
+    """Every process is started anew. Else they are forked from this one, which must have one thread."""
+    broken: Callable[[], None] | None = None
+    """Makes each replicator a worse one, in its own process; not where they are `cold`."""
+    more: str = "[audit]\ncpu_percent = 50"
+    """Lines of the configuration: for a difference that the audit alone can find, the time is short."""
+    equal_seconds: float = EQUAL_SECONDS
+    chosen: tuple[Kind, ...] = ()
+    """The tables; as the seed decides when empty."""
     steps: list[str] = field(default_factory=list)
+    happened: Counter[str] = field(default_factory=Counter)
+    """What came, in more detail than `steps`."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -69,8 +85,10 @@ class History:
         if self.chance.random() < 0.15:
             self.path = self.directory / "link.duckdb"
             self.path.symlink_to(self.real)
+            self.happened["symbolic link"] += 1
         self.database = f"history_{os.getpid()}_{self.seed}_{time.monotonic_ns()}"
         self.kinds = tuple(self.chance.sample(KINDS, self.chance.randint(2, len(KINDS))))
+        self.kinds = self.chosen or self.kinds
         self.next_id = 1
         self.next_seq = 1
         self.added = 0
@@ -81,8 +99,9 @@ class History:
         self.server.query(f"CREATE DATABASE {self.database}")
         self.config = self.directory / "cdc.toml"
         self._configure()
-        self.writer = Writer(self.real, self.version, self._writer_config())
+        self._start_writer()
         for kind in self.kinds:
+            self.happened[f"table: {kind.name}"] += 1
             self._create(kind)
         self.run("CHECKPOINT")  # a log that is cut must not take the tables along
 
@@ -97,6 +116,7 @@ class History:
         moves, weights = zip(*self._moves(), strict=True)
         [move] = self.chance.choices(moves, weights)
         self.steps.append(move.__name__.removeprefix("_"))
+        self.happened[self.steps[-1].replace("_", " ")] += 1
         move()
         if self.chance.random() < 0.3:
             time.sleep(self.chance.choice((0.01, 0.05, 0.3)))
@@ -149,16 +169,20 @@ class History:
             case 4:
                 self.run(f"UPDATE {name} SET a = a + {chance.randint(1, 99)}{mark} {where}")
             case 5:
+                self.happened["rows enter and leave the filter"] += kind.shown != "TRUE"
                 self.run(f"UPDATE {name} SET b = CASE b WHEN 'OUT' THEN 'in' ELSE 'OUT' END{mark} {where}")
             case 6:
                 self.run(f"UPDATE {name} SET a = NULL, b = 'n'{mark} {where}")
             case 7 | 8:
                 self.run(f"DELETE FROM {name} {where}")
             case 9:
+                self.happened["keys changed in place"] += 1
                 self.run(f"UPDATE {name} SET id = id + {10**6 + self._ids(1)}{mark} WHERE id < {every}")
             case 10:
+                self.happened["version goes back"] += 1
                 self.run(f"UPDATE {name} SET ver = ver - 3, a = coalesce(a, 0) + 1 {where}")
             case _:
+                self.happened["version is NULL"] += 1
                 self.run(f"UPDATE {name} SET ver = NULL, a = coalesce(a, 0) + 1 {where}")
 
     def _insert(self, kind: Kind, rows: int) -> None:
@@ -254,7 +278,7 @@ class History:
         self._start_writer()
 
     def _start(self) -> None:
-        self.replica = Replica(self.config)
+        self.replica = Replica(self.config) if self.cold else WarmReplica(self.config, self.broken)
 
     def _stop(self) -> None:
         assert self.replica is not None
@@ -285,7 +309,11 @@ class History:
     def _resync(self) -> None:
         kind = self.chance.choice(self.kinds)
         arguments = self.chance.choice((("resync", kind.name), ("watermark", "reset", kind.name)))
+        self.steps[-1] += f"({kind.name})"
         force = ["--force"] if self.replica is not None else []
+        if not self.cold:
+            command(self.config, *arguments, "--yes", *force)
+            return
         subprocess.run(
             [sys.executable, "-m", "cdc", "-c", str(self.config), *arguments, "--yes", *force],
             cwd=ROOT,
@@ -296,15 +324,19 @@ class History:
         )
 
     def _tamper(self) -> None:
-        name = f"{self.database}.{_target(self.chance.choice(self.kinds))}"
+        kind = self.chance.choice(self.kinds)
+        name = f"{self.database}.{_target(kind)}"
+        what, sql = self.chance.choice(
+            (
+                ("emptied", f"TRUNCATE TABLE {name}"),
+                ("dropped", f"DROP TABLE {name}"),
+                ("rows deleted", f"ALTER TABLE {name} DELETE WHERE id % 3 = 1"),
+            )
+        )
         with suppress(AssertionError):  # the table may not be there yet
-            match self.chance.randrange(3):
-                case 0:
-                    self.server.query(f"TRUNCATE TABLE {name}")
-                case 1:
-                    self.server.query(f"DROP TABLE {name}")
-                case _:
-                    self.server.query(f"ALTER TABLE {name} DELETE WHERE id % 3 = 1")
+            self.server.query(sql)
+            self.happened[f"target: {what}"] += 1
+            self.steps[-1] += f"({kind.name} {what})"
 
     # -- what is found ------------------------------------------------------------------------------------
 
@@ -319,12 +351,15 @@ class History:
             self._start()
         self.writer.close()
         rows = self._closed_rows()
-        deadline = time.monotonic() + EQUAL_SECONDS
+        deadline = time.monotonic() + self.equal_seconds
         while (differ := self._differences(lambda: rows)) and time.monotonic() < deadline:
             if self.replica is None or self.replica.process.poll() is not None:
                 self._start()  # as a service manager does
             time.sleep(0.1)
         told = self._alerts()
+        self.happened["mended by the audit"] += sum(
+            '"event": "audited"' in line and '"repaired"' in line for line in self.log().splitlines()
+        )
         named = {name: told[name] for name in differ if name in told}
         return {name: how for name, how in differ.items() if name not in named}, named
 
@@ -407,7 +442,7 @@ class History:
         self._insert(kind, self.chance.choice((1, 10, 500)))
 
     def _start_writer(self) -> None:
-        self.writer = Writer(self.real, self.version, self._writer_config())
+        self.writer = (Writer if self.cold else WarmWriter)(self.real, self.version, self._writer_config())
 
     def _writer_config(self) -> dict[str, str]:
         config = {}
@@ -459,22 +494,18 @@ halted_sec = 0.5
 auto_create = true
 [metrics]
 enabled = false
-{AUDIT}
+{self.more}
 {tables}
 """
         )
 
 
-AUDIT = ""
-"""Lines of the configuration that let the standing audit come round within seconds."""
-
-
 def run_history(
-    directory: Path, server: ClickHouseServer, seed: int, *, steps: int = 25, tampering: bool = True
+    directory: Path, server: ClickHouseServer, seed: int, *, steps: int = 25, **options: Any
 ) -> Verdict:
-    """One history from its beginning to its end."""
+    """One history from its beginning to its end; `options` of `History`."""
     began = time.monotonic()
-    history = History(directory, server, seed, tampering=tampering)
+    history = History(directory, server, seed, **options)
     try:
         history.play(steps)
         silent, told = history.end()
@@ -482,7 +513,14 @@ def run_history(
     finally:
         history.close()
     return Verdict(
-        seed, silent, told, len(history.kinds), tuple(history.steps), time.monotonic() - began, log
+        seed,
+        silent,
+        told,
+        len(history.kinds),
+        tuple(history.steps),
+        time.monotonic() - began,
+        log,
+        history.happened,
     )
 
 
