@@ -17,7 +17,7 @@ from cdc.app.policies import limits_of, longest_rest_seconds
 from cdc.app.wiring import source_of, store_of, target_of
 from cdc.change import Batch
 from cdc.clock import SystemClock
-from cdc.config import Settings
+from cdc.config import Settings, loosened
 from cdc.eras import Eras
 from cdc.errors import CdcError, Meaning
 from cdc.observe.metrics import Metrics
@@ -89,6 +89,10 @@ class Opening:
             LeaseHeld: another replicator is active on this source.
         """
         settings = self._settings
+        for setting in loosened(settings):
+            self._log.warning(
+                "loosened", danger=setting.danger, allowed_by=f"{setting.section}.{setting.key}"
+            )
         # Before anything that two replicators would share: status file, page, store. Which database the path
         # leads to is known later; a lease of that one then guards it from other paths to it.
         self._take(Lease(settings.state.directory, str(settings.database.path)))

@@ -7,11 +7,13 @@ afterwards needs memory for one batch.
 
 from __future__ import annotations
 
+import codecs
+import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -25,6 +27,7 @@ from cdc.cli.console import table as plain_table
 from cdc.cli.form import Format
 from cdc.comparison import formatter, texts
 from cdc.source.quote import identifier, literal
+from cdc.visible import visible
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,6 +81,22 @@ def write(answer: Answer, form: Format, out: IO[bytes], connection: duckdb.DuckD
         Format.PARQUET: _parquet,
     }
     writers[form](answer, out, connection)
+
+
+class OnTerminal(io.RawIOBase):
+    """Takes text as UTF-8 bytes, and writes it to a terminal with what would steer that as escapes."""
+
+    def __init__(self, terminal: IO[str]) -> None:
+        self._terminal = terminal
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        raw = bytes(data)
+        self._terminal.write(visible(self._decoder.decode(raw)))
+        return len(raw)
 
 
 def show_table(answer: Answer, connection: duckdb.DuckDBPyConnection, out: Console | None = None) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from cdc.cli import context
 from cdc.cli.saying import say
-from cdc.config import Settings, shown
+from cdc.config import Settings, loosened, shown
 from cdc.errors import ConfigError
 
 
@@ -20,9 +20,17 @@ def register(app: typer.Typer) -> None:
     app.add_typer(commands, name="config")
 
 
-def check(ctx: typer.Context) -> None:
+def check(
+    ctx: typer.Context,
+    security: Annotated[
+        bool, typer.Option("--security", help="List what is allowed that protects less than it could.")
+    ] = False,
+) -> None:
     """Validate the configuration, its secrets and the environment. Nothing is connected to."""
     settings = context.settings(ctx)
+    if security:
+        _list_loosened(settings)
+        return
     _tls_files_exist(settings)
     listed = ", ".join(table.name for table in settings.tables)
     say(f"{settings.path}: ok")
@@ -52,6 +60,14 @@ def show(
 
 def _text(value: object) -> str:
     return "(not set)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _list_loosened(settings: Settings) -> None:
+    found = list(loosened(settings))
+    for setting in found:
+        say(f"{setting.section}.{setting.key}: {setting.danger}; {setting.instead}")
+    if not found:
+        say(f"{settings.path}: nothing is loosened")
 
 
 def _tls_files_exist(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -225,7 +225,7 @@ def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
             if form is Format.TABLE:
                 show_table(answer, connection)
             else:
-                write(answer, form, sys.stdout.buffer, connection)
+                write(answer, form, _standard_output(form), connection)
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(
@@ -233,11 +233,31 @@ def _deliver(answer: Answer, form: Format, output: Path | None) -> None:
             )  # or Python flushes into it at exit
 
 
+def _standard_output(form: Format) -> IO[bytes]:
+    """Where another program reads: as it is. A terminal is not steered by what it shows.
+
+    Raises:
+        CdcError: the form is bytes, which no terminal shows.
+    """
+    from cdc.cli.answer import OnTerminal
+
+    if not sys.stdout.isatty():
+        return sys.stdout.buffer
+    if form in (Format.ARROW, Format.PARQUET):
+        raise CdcError(
+            "write",
+            "the answer",
+            f"{form.value} is for programs, and this is a terminal",
+            "Give --output FILE",
+        )
+    return cast("IO[bytes]", OnTerminal(sys.stdout))
+
+
 @contextmanager
 def _whole_file(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:  # never through a link that others put there
             yield file
         part.replace(path)
     except OSError as error:

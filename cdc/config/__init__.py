@@ -4,6 +4,7 @@ from cdc.config.database import DatabaseConfig, ServedAddress, ServedConfig
 from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
 from cdc.config.limits import AlertsConfig, LimitsConfig
 from cdc.config.loading import DEFAULT_PATH, SECRETS_NAME, load, load_writer, settings_of
+from cdc.config.loosened import loosened
 from cdc.config.settings import (
     ErrorHandlingConfig,
     LoggingConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "WriterSettings",
     "load",
     "load_writer",
+    "loosened",
     "parse_endpoint",
     "secrets_of",
     "settings_of",

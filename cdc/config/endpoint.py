@@ -8,6 +8,7 @@ chdb:///path/to/directory           the engine embedded in this process
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -63,6 +64,14 @@ class Endpoint:
         )
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}" + (f"/{self.database}" if self.database else "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays within this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse_endpoint(url: str) -> Endpoint:

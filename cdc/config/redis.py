@@ -87,6 +87,10 @@ class RedisConfig(Section):
     cert_file: Path | None = None
     key_file: Path | None = None
     tls_verify: bool = True
+    allow_unverified_tls: bool = False
+    """With `tls_verify = false`, which takes whoever answers on another host."""
+    allow_plaintext_password: bool = False
+    """Send the password to another host without TLS."""
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:

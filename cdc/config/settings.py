@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, model_validator
 
 from cdc.config.database import DatabaseConfig, ServedConfig
-from cdc.config.endpoint import Endpoint, Tls, parse_endpoint
+from cdc.config.endpoint import Endpoint, Tls, is_loopback, parse_endpoint
 from cdc.config.kinds import LogLevel, Overlap, Port, PositiveSeconds, Section, text_like
 from cdc.config.limits import AlertsConfig, AuditConfig, LimitsConfig, SpoolConfig
+from cdc.config.loosened import loosened
 from cdc.config.programs import Programs, SupervisorConfig
 from cdc.config.redis import RedisConfig
 from cdc.config.tables import DefaultsConfig, TableConfig
@@ -131,14 +131,9 @@ class ErrorHandlingConfig(Section):
     """How long a halted table waits before it is set up again."""
 
 
-def _is_loopback(host: str) -> str:
-    if host != "localhost":
-        try:
-            loopback = ip_address(host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
-            raise ValueError("only a loopback address is allowed: the page has no password; 127.0.0.1 or ::1")
+def _own_address(host: str) -> str:
+    if not is_loopback(host):
+        raise ValueError("only a loopback address is allowed: the page has no password; 127.0.0.1 or ::1")
     return host
 
 
@@ -146,7 +141,7 @@ class MetricsConfig(Section):
     """The page with /metrics, /healthz, /readyz and /status."""
 
     enabled: bool = True
-    host: Annotated[str, AfterValidator(_is_loopback)] = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_own_address)] = "127.0.0.1"
     port: Port = 9464
     """0: any free port, shown in the log and the status file."""
 
@@ -222,6 +217,9 @@ class Settings(Section):
             )
         if self.target.cluster and endpoints[0].kind == "embedded":
             raise ValueError("target.cluster needs a server; the endpoint is the embedded engine")
+        for setting in loosened(self):
+            if not setting.allowed:
+                raise ValueError(setting.problem)
         return self
 
     @property

@@ -41,6 +41,10 @@ class TargetConfig(Section):
     key_file: Path | None = None
     """With `cert_file`: the client's own certificate, for mutual TLS."""
     tls_verify: bool = True
+    allow_unverified_tls: bool = False
+    """With `tls_verify = false`, which takes whoever answers on another host."""
+    allow_plaintext_password: bool = False
+    """Send the password to another host without TLS."""
     tls_server_name: str | None = None
     """The name in the server's certificate, where it is not the endpoint's host."""
     version_column: Name = "_cdc_version"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,8 @@ from typer.testing import CliRunner, Result
 
 from cdc.cli import build_app
 from cdc.cli.answer import Answer, show_table, shown
-from cdc.cli.query import TRIES, _collect
+from cdc.cli.form import Format
+from cdc.cli.query import TRIES, _collect, _deliver
 from cdc.cli.statement import on_current_rows
 from cdc.comparison import formatter
 from cdc.errors import CdcError, SnapshotSuperseded, SourceError
@@ -412,3 +414,48 @@ def test_duckdb_writes_values_as_text_the_same_for_both_sides() -> None:
 
         found = texts(connection, batch)
     assert [column[0].as_py() for column in found.columns] == ["2024-01-02 03:04:05", "nan", "[1, NULL]"]
+
+
+class Terminal(io.StringIO):
+    buffer = io.BytesIO()
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("form", [Format.CSV, Format.JSON, Format.JSONL])
+def test_an_answer_on_a_terminal_steers_nothing_and_one_in_a_pipe_is_as_it_is(
+    form: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = pa.table({"a\u202e\x9b": ["\x1b]0;mine\x07\x9b\u202eé"]})
+    with Answer() as answer:
+        answer.collect(hostile.to_reader(), None)
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stdout", terminal)
+        _deliver(answer, form, None)
+        pipe = io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr("sys.stdout", pipe)
+        _deliver(answer, form, None)
+    assert not set("\x1b\x07\x9b\u202e") & set(terminal.getvalue())
+    assert "é" in terminal.getvalue()
+    assert "\u202eé".encode() in pipe.buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", [Format.ARROW, Format.PARQUET])
+def test_bytes_of_a_file_format_are_not_written_to_a_terminal(
+    form: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", Terminal())
+    with Answer() as answer:
+        answer.collect(pa.table({"a": [1]}).to_reader(), None)
+        with pytest.raises(CdcError, match="Give --output FILE"):
+            _deliver(answer, form, None)
+
+
+def test_a_file_is_not_written_through_a_link_that_lies_in_wait(tmp_path: Path) -> None:
+    (tmp_path / f".answer.csv.{os.getpid()}").symlink_to(tmp_path / "theirs")
+    with Answer() as answer:
+        answer.collect(pa.table({"a": [1]}).to_reader(), None)
+        with pytest.raises(CdcError):
+            _deliver(answer, Format.CSV, tmp_path / "answer.csv")
+    assert not (tmp_path / "theirs").exists()

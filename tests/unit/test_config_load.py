@@ -99,11 +99,11 @@ def test_the_example_of_the_environment_names_only_variables_that_are_read(tmp_p
     example = (REPOSITORY / "config/env.example").read_text(encoding="utf-8")
     lines = [line.removeprefix("# ") for line in example.splitlines()]
     names = {line.partition("=")[0] for line in lines if '="' in line}
-    environ = {name: f"http://{name.lower()}" for name in names - {"CDC_CONFIG"}}
+    environ = {name: f"https://{name.lower()}" for name in names - {"CDC_CONFIG"}}
     settings = loaded(tmp_path, **environ)
     writer = load_writer(REPOSITORY / "config/duckdb_rust_config.toml", environ)
     read = {origin for origin in settings.origins.values() if origin in environ}
-    assert str(writer.logging.log_path) == str(Path("http://duckdb_rust_log"))
+    assert str(writer.logging.log_path) == str(Path("https://duckdb_rust_log"))
     assert names == read | {"DUCKDB_RUST_LOG", "CDC_CONFIG"}
 
 
@@ -136,7 +136,7 @@ def test_what_an_endpoint_names_itself_goes_before_the_secrets(tmp_path: Path) -
     settings = loaded(
         tmp_path,
         secrets='[auth]\nclickhouse_user = "u"\nclickhouse_password = "ppppp"\n',
-        CLICKHOUSE_ENDPOINT="clickhouse://own:word@host/db",
+        CLICKHOUSE_ENDPOINT="clickhouses://own:word@host/db",
     )
     (endpoint,) = settings.endpoints
     assert (endpoint.user, endpoint.password.get_secret_value(), endpoint.database) == ("own", "word", "db")

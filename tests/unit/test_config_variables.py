@@ -48,7 +48,7 @@ def test_one_that_is_not_set_is_named_with_its_key(tmp_path: Path) -> None:
 
 
 def test_a_password_may_come_from_one_and_may_not_stand_beside_it(tmp_path: Path) -> None:
-    by_variable = written(tmp_path, "clickhouse://u:${PASSWORD}@h/db")
+    by_variable = written(tmp_path, "clickhouses://u:${PASSWORD}@h/db")
     settings = load(by_variable, {"PASSWORD": "geheim"})
     assert settings.endpoints[0].password.get_secret_value() == "geheim"
     assert "geheim" not in repr(settings)
