@@ -53,6 +53,7 @@ def connect(options: RedisOptions) -> redis.Redis[bytes]:
             "ssl_ca_certs": _text(options.ca_file),
             "ssl_certfile": _text(options.cert_file),
             "ssl_keyfile": _text(options.key_file),
+            "ssl_password": options.key_password,  # without one too: OpenSSL would ask on the terminal
             "ssl_cert_reqs": "required" if options.verify else "none",
             "ssl_check_hostname": options.verify,
         }

@@ -37,6 +37,8 @@ class Tls:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    key_password: SecretStr | None = None
+    """Of an encrypted key."""
     verify: bool = True
     server_name: str | None = None
 

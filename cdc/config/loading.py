@@ -47,6 +47,8 @@ SECRETS = {
     "auth.clickhouse_user": "target.user",
     "auth.clickhouse_password": "target.password",
     "auth.redis_password": "redis.password",
+    "auth.client_key_password": "target.client_key_password",
+    "auth.redis_client_key_password": "redis.client_key_password",
     "auth.quack_token": "database.token",
     "encryption.master_key": "database.encryption_key",
     "alerts.webhook": "supervisor.alerts.webhook",
@@ -56,6 +58,8 @@ SECRETS = {
 ONLY_SECRET = (
     "target.password",
     "redis.password",
+    "target.client_key_password",
+    "redis.client_key_password",
     "database.encryption_key",
     "database.token",
     "supervisor.alerts.webhook",

@@ -27,6 +27,8 @@ class RedisOptions:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    key_password: str = field(default="", repr=False)
+    """Of an encrypted key."""
     verify: bool = True
 
     def __str__(self) -> str:
@@ -86,6 +88,8 @@ class RedisConfig(Section):
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    client_key_password: SecretStr | None = None
+    """Of an encrypted key; from [auth] redis_client_key_password of secrets.toml."""
     tls_verify: bool = True
     allow_unverified_tls: bool = False
     """With `tls_verify = false`, which takes whoever answers on another host."""
@@ -122,5 +126,6 @@ class RedisConfig(Section):
             ca_file=self.ca_file,
             cert_file=self.cert_file,
             key_file=self.key_file,
+            key_password="" if (key := self.client_key_password) is None else key.get_secret_value(),
             verify=self.tls_verify,
         )

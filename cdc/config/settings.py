@@ -244,6 +244,7 @@ class Settings(Section):
             ca_file=self.target.ca_file,
             cert_file=self.target.cert_file,
             key_file=self.target.key_file,
+            key_password=self.target.client_key_password,
             verify=self.target.tls_verify,
             server_name=self.target.tls_server_name,
         )

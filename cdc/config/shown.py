@@ -32,6 +32,8 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     secrets = (
         settings.target.password,
         settings.redis.password,
+        settings.target.client_key_password,
+        settings.redis.client_key_password,
         settings.database.encryption_key,
         settings.database.token,
     )

@@ -40,6 +40,8 @@ class TargetConfig(Section):
     cert_file: Path | None = None
     key_file: Path | None = None
     """With `cert_file`: the client's own certificate, for mutual TLS."""
+    client_key_password: SecretStr | None = None
+    """Of an encrypted key; from [auth] client_key_password of secrets.toml."""
     tls_verify: bool = True
     allow_unverified_tls: bool = False
     """With `tls_verify = false`, which takes whoever answers on another host."""

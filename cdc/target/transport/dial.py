@@ -89,5 +89,12 @@ def _context(tls: Tls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+        context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: _key_password(tls))
     return context
+
+
+def _key_password(tls: Tls) -> str:
+    """Asked for where the key is encrypted; without it OpenSSL would ask on the terminal."""
+    if tls.key_password is None:
+        raise ssl.SSLError(f"{tls.key_file} is encrypted; its password is client_key_password of [auth]")
+    return tls.key_password.get_secret_value()
