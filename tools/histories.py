@@ -33,7 +33,7 @@ from tools.ending import leaving_nothing
 
 COLD_EVERY = 50
 """In one history of so many each process is started anew; in the others they are forked."""
-SUM_UP_EVERY = 50
+SUM_UP_EVERY = 10
 
 
 def main() -> int:
@@ -104,6 +104,8 @@ def _one(
         return run_history(
             place, server, seed, steps=options.steps, tampering=not options.no_tampering, cold=cold
         )
+    except Exception as error:  # noqa: BLE001 - one that cannot be played does not end the others
+        return Verdict(seed, {"history": f"not played to its end: {error!r}"}, {}, 0, (), 0.0)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

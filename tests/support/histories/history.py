@@ -278,7 +278,9 @@ class History:
         self._start_writer()
 
     def _start(self) -> None:
-        self.replica = Replica(self.config) if self.cold else WarmReplica(self.config, self.broken)
+        self.replica = (
+            Replica(self.config, within=("env",)) if self.cold else WarmReplica(self.config, self.broken)
+        )
 
     def _stop(self) -> None:
         assert self.replica is not None
