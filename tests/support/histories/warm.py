@@ -73,8 +73,8 @@ def _become(run: Callable[[], object], stdin: int, stdout: int, stderr: int) -> 
     """What the child does; it never returns."""
     code = 1
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):  # the parent's handlers are not a new process's
-            signal.signal(number, signal.SIG_DFL)
+        for told in (signal.SIGTERM, signal.SIGINT):  # the parent's handlers are not a new process's
+            signal.signal(told, signal.SIG_DFL)
         gc.disable()  # what the parent dropped meanwhile has files of numbers that are others here
         for number, file in enumerate(os.dup(each) for each in (stdin, stdout, stderr)):
             os.dup2(file, number)
