@@ -9,13 +9,16 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from cdc.change import Column
 from cdc.config.endpoint import parse_endpoint
 from cdc.config.redis import RedisOptions
 from cdc.errors import StateError, TargetError
 from cdc.state.redis_lease import RedisLease
 from cdc.target import TargetOptions, Timeouts
 from cdc.target.meaning import sensible
-from cdc.target.transport import http, new_transport
+from cdc.target.transport import http, native, new_transport
+from cdc.target.types import column_codec
+from cdc.target.version import ServerVersion
 
 OPTIONS = TargetOptions(database="d", timeouts=Timeouts(connect=10, send=10, receive=10))
 
@@ -61,6 +64,28 @@ def test_a_malicious_native_answer_is_one_error(answer: bytes) -> None:
         transport = new_transport(parse_endpoint(f"clickhouse://127.0.0.1:{port}/d"), OPTIONS)
         with pytest.raises(TargetError):
             transport.execute("SELECT 1")
+        transport.close()
+
+
+BLOCK = b"\1\0\1\0\2\xff\xff\xff\xff\0\1\1"  # a packet of data: one column, one row
+NUMBERS = BLOCK[:-1] + b"\x80\x80\4" + b"\1x\6UInt64" + b"\0" * (8 << 16)
+
+
+@pytest.mark.parametrize(
+    ("answer", "repeated"),
+    [(BLOCK + b"\xff\xff\xff\xff\x7f", b"x" * 65536), (b"", NUMBERS)],
+    ids=["one block", "blocks"],
+)
+def test_an_endless_native_answer_is_one_error(
+    answer: bytes, repeated: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "MAX_ANSWER_BYTES", 2 << 20)
+    codec = column_codec(Column("x", "UBIGINT", nullable=False), ServerVersion(26, 9, 1))
+    with answering(HELLO + answer, repeated) as port:
+        transport = new_transport(parse_endpoint(f"clickhouse://127.0.0.1:{port}/d"), OPTIONS)
+        with pytest.raises(TargetError, match="longer than any may be"):
+            for _ in transport.query("SELECT 1", [codec]):
+                pass
         transport.close()
 
 

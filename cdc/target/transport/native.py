@@ -40,6 +40,11 @@ CLIENT_REVISION = 54453
 """The newest revision before custom serializations (54454): from there on a server may answer a SELECT with
 sparse columns, as it does for a `_cdc_deleted` that is nearly always 0. Everything used here is older."""
 
+MAX_ANSWER_BYTES = 2 << 30
+"""Of a whole answer with rows, as over HTTP."""
+MAX_BLOCK_BYTES = 512 << 20
+"""Of one block of it; a server aims at one megabyte."""
+
 _BLOCK_INFO_BYTES = 8
 """Before every block at this revision: two numbered fields and the end mark."""
 
@@ -71,6 +76,8 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
         self.rate = options.dial_rate
         self.dialled: socket.socket | None = None
         self.codecs: Sequence[ColumnCodec] | None = None
+        self.answered_bytes = 0
+        """Of this answer's blocks, so far."""
 
     def connect(self) -> None:
         """Greet the server, with the failure as it happened instead of clickhouse-driver's text of it."""
@@ -104,7 +111,12 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
             except (Truncated, IndexError):
                 stream.read_into_buffer()
                 arrived += stream.buffer[: stream.current_buffer_size]
+                if len(arrived) > min(MAX_BLOCK_BYTES, MAX_ANSWER_BYTES - self.answered_bytes):
+                    raise driver.UnexpectedPacketFromServerError(
+                        "its answer is longer than any may be"
+                    ) from None
             else:
+                self.answered_bytes += reader.at
                 stream.position = stream.current_buffer_size - (len(arrived) - reader.at)
                 return batch
 
@@ -135,7 +147,7 @@ class NativeTransport:
 
     def query(self, sql: str, codecs: Sequence[ColumnCodec]) -> Iterator[pa.RecordBatch]:
         with self._connected("query", self._options.timeouts.receive) as wire:
-            wire.codecs = codecs
+            wire.codecs, wire.answered_bytes = codecs, 0
             self._ask(wire, sql, {})
             for packet in _packets(wire):
                 if packet.block:
