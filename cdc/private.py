@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 _POSIX = os.name == "posix"
+_SHARED_SECONDS = 2.0
+"""How long a file is waited for on Windows that another process has open."""
+
+Result = TypeVar("Result")
 
 
 class Unsafe(OSError):
@@ -61,6 +68,36 @@ def open_private(path: Path, flags: int) -> int:
         os.close(file)
         raise Unsafe(f"{path} is another user's; remove it")
     return file
+
+
+def replace(fresh: Path, path: Path) -> None:
+    """Put the file at `fresh` in the place of the one at `path`, which may be being read.
+
+    Raises:
+        OSError: it cannot be replaced; on Windows also while another process keeps it open.
+    """
+    _once_free(lambda: os.replace(fresh, path))
+
+
+def read_replaced(path: Path) -> bytes:
+    """What the file at `path` holds, which may be being replaced.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _once_free(path.read_bytes)
+
+
+def _once_free(work: Callable[[], Result]) -> Result:
+    """What `work` answers; tried again for a while on Windows, which lets nobody replace an open file."""
+    deadline = time.monotonic() + _SHARED_SECONDS
+    while True:
+        try:
+            return work()
+        except PermissionError:
+            if _POSIX or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.005)
 
 
 def _is_own_group(group: int) -> bool:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clickhouse import Certificates, ClickHouseServer, make_certificates, running_server
-from tests.support.modern.fixture import modern_database, modern_process, modern_server
+from tests.support.on_windows import reason_to_skip
 from tests.support.places import PLACES, Place, place
 from tests.support.redis import RedisServer
 
-__all__ = ["modern_database", "modern_process", "modern_server"]
+if sys.platform != "win32":  # the embedded engine has no build for it
+    from tests.support.modern.fixture import modern_database, modern_process, modern_server
+
+    __all__ = ["modern_database", "modern_process", "modern_server"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if sys.platform == "win32" else ():
+        if (reason := reason_to_skip(item.name)) is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

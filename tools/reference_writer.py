@@ -2,7 +2,8 @@
 
 It holds the file's lock, buffers 100 rows and commits them in one transaction [W2], moves orders from NEW
 over PARTIAL to FILLED or CANCELLED, honours `config/duckdb_rust_config.toml` [W1, W3], beats a heartbeat, and
-stops cleanly on SIGTERM and SIGINT. With one connection, everything but the times follows from the seed.
+stops cleanly on SIGTERM, SIGINT and, on Windows, the event that CDC_STOP_EVENT names. With one connection,
+everything but the times follows from the seed.
 
 This file stands alone, with the standard library and duckdb only (1.0 and later): it is shipped for the demo,
 and runs in environments where nothing else of the project is installed.
@@ -511,6 +512,28 @@ class Desk:
             LOG.warning("the log is past its bound: %s", _line(error))
 
 
+def listen(told: Callable[[], None], environ: Mapping[str, str]) -> None:
+    """Call `told` once the event is set that the environment names: Windows has no signal to end with."""
+    name = environ.get("CDC_STOP_EVENT")
+    if os.name != "nt" or name is None:
+        return
+    import ctypes
+
+    kernel: Any = ctypes.CDLL("kernel32")
+    kernel.CreateEventW.restype = ctypes.c_void_p
+    event = ctypes.c_void_p(kernel.CreateEventW(None, True, False, name))
+    if event.value is None:
+        raise WriterError(
+            f"cannot make the event {name}, by which it would be stopped. Correct CDC_STOP_EVENT."
+        )
+
+    def wait() -> None:
+        kernel.WaitForSingleObject(event, -1)
+        told()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def log_to(settings: Settings) -> None:
     """Send the log to log_path, else to stderr, in UTC.
 
@@ -543,6 +566,7 @@ def main(arguments: list[str] | None = None) -> int:
             desk = Desk(connection, settings, options)
             for name in {"SIGTERM", "SIGINT", "SIGBREAK"} & {each.name for each in signal.Signals}:
                 signal.signal(signal.Signals[name], desk.stop)
+            listen(desk.stop, os.environ)
             LOG.info("DuckDB %s writes %s as process %d", duckdb.__version__, settings.path, os.getpid())
             desk.run()
             LOG.info("%d rows and %d updates in %d commits", desk.rows, desk.updated, desk.commits)

@@ -3,6 +3,8 @@
 #
 #   tools/test.sh                    everything, with the packages of requirements.lock
 #   tools/test.sh tests/unit -k mark only these tests (arguments go to pytest), after the static checks
+#   tools/test.sh --windows          what can run of it on a Windows Python under wine (tools/windows.sh), then
+#                                    three Windows processes end to end; a lane of its own, some ten minutes
 #   tools/test.sh --newest [...]     the same with the newest of every package that pyproject.toml allows, and
 #                                    the tests first: what the next lock would bring
 #
@@ -10,7 +12,11 @@
 # PYTHON         the interpreter that makes it (default: python3.11, else python3)
 set -eu
 newest=
-if [ "${1:-}" = --newest ]; then
+windows=
+if [ "${1:-}" = --windows ]; then
+    windows=yes
+    shift
+elif [ "${1:-}" = --newest ]; then
     newest=yes
     shift
 fi
@@ -59,6 +65,24 @@ fi
 PATH="$PWD/$venv/bin:/usr/sbin:$PATH"
 case $venv in /*) PATH="$venv/bin:/usr/sbin:$PATH" ;; esac
 export PATH
+
+if [ -n "$windows" ]; then
+    say "unit tests on Windows"
+    (
+        cd tests/unit
+        # Left out: what reads a file that a writer has open, the embedded engine, and Linux's own.
+        printf 'tests/unit/%s\n' state watermark test_config_*.py test_duckdb_types.py \
+            test_lock.py test_native_*.py test_plan_resolve.py test_private.py test_served_*.py test_service_running.py \
+            test_service_task_scheduler.py test_service_windows.py test_source_digests.py test_source_headers.py \
+            test_source_log.py test_source_ordering.py test_stop_event.py test_supervisor_config.py \
+            test_supervisor_control.py test_supervisor_files.py test_supervisor_health.py \
+            test_supervisor_machine.py test_supervisor_process.py test_supervisor_record.py \
+            test_supervisor_restart.py test_observe_log.py test_observe_status.py test_types_*.py
+    ) | xargs tools/windows.sh -m pytest --quiet --tb=native
+    say "end to end on Windows"
+    python -m tools.windows_end_to_end
+    exit
+fi
 
 checks() {
     say "ruff" && ruff format --check . && ruff check . &&

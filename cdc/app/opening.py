@@ -160,6 +160,7 @@ class Opening:
                 self._stack.callback(source.close)
                 self._about = replace(self._about, identity=source.identity, untested=source.untested)
                 observer.about(self._about)
+                self._log.info("source opened", way=way_of(self._settings, sys.platform))
                 if source.untested:
                     self._log.warning("not tested", versions="; ".join(source.untested))
                 self._say_of_key(source)
@@ -241,3 +242,12 @@ class _Takes(Protocol):
     def release(self) -> None: ...
     def __enter__(self) -> object: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+def way_of(settings: Settings, platform: str) -> str:
+    """Which of the ways of the README the source is read in, and why."""
+    if settings.database.address is not None:
+        return "served: its writer answers at the address"
+    if platform == "win32":
+        return "released: DuckDB shares its file with nobody here, so it is read while no writer holds it"
+    return "live: the file is read beside its writer"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cdc import stop_event
 from cdc.cli import context
 from cdc.cli.priority import give_way
 from cdc.cli.saying import complain
@@ -64,6 +65,7 @@ def run(
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), told)
+    stop_event.listen(told)
     if settings.performance.priority == "low":
         give_way()  # before any thread is made: an import may make one
     from cdc.app.replication import Replication

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import typer
 
+from cdc import stop_event
 from cdc.cli import context
 from cdc.config import Settings
 from cdc.config.programs import ProgramConfig
@@ -41,4 +42,5 @@ def _run(settings: Settings, programs: Mapping[str, ProgramConfig]) -> None:
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows' own
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda *_: supervisor.stop())
+        stop_event.listen(supervisor.stop)
         supervisor.run()

@@ -239,6 +239,13 @@ class _PrivateFileHandler(RotatingFileHandler):
         file = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND)
         return open(file, self.mode, encoding=self.encoding, errors=self.errors)  # type: ignore[return-value]
 
+    def doRollover(self) -> None:  # noqa: N802 - the library's name
+        """Begin the next file; where Windows refuses, for another process reads this one, go on with it."""
+        try:
+            super().doRollover()
+        except PermissionError:
+            self.stream = self._open()
+
 
 def _file(config: LoggingConfig, redact: Redactor) -> logging.Handler:
     assert config.log_path is not None

@@ -64,7 +64,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cdc.errors import StateError
-from cdc.private import open_private
+from cdc.private import open_private, read_replaced, replace
 
 FORMAT: Literal[1] = 1
 PASSED = "passed"
@@ -171,7 +171,7 @@ def write_status(path: Path, status: Status) -> None:
             file.write(status.model_dump_json(indent=2).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -183,7 +183,7 @@ def read_status(path: Path) -> Status | None:
         StateError: the file cannot be read, or is not a status of this format.
     """
     try:
-        content = path.read_bytes()
+        content = read_replaced(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from cdc.private import open_private
+from cdc.private import open_private, replace
 
 MIB = 1 << 20
 
@@ -52,7 +52,7 @@ class RotatedLog:
         for number in range(self._keep, 0, -1):
             newer = self.numbered(number - 1)
             if newer.exists():
-                os.replace(newer, self.numbered(number))
+                replace(newer, self.numbered(number))
         return True
 
     def numbered(self, number: int) -> Path:

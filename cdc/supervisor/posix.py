@@ -14,6 +14,10 @@ import psutil
 assert sys.platform != "win32"
 
 
+SIGNALS = True
+"""Whether a program can be sent a signal to reload."""
+
+
 def popen_options(user: str | None) -> dict[str, Any]:
     """Keywords for Popen: a session of its own, so that nothing sent to ours reaches it; and the user.
 
@@ -38,7 +42,12 @@ def in_session(pid: int, leader: int) -> bool:
         return False
 
 
-def ask_to_stop(process: psutil.Process, signal_name: str) -> None:
+def environment(_mark: str) -> dict[str, str]:
+    """What a program is told besides: nothing."""
+    return {}
+
+
+def ask_to_stop(process: psutil.Process, signal_name: str, _mark: str) -> None:
     """Send the signal, and let a suspended process run so that it can act on it."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signal.Signals[signal_name])

@@ -43,6 +43,7 @@ NOT_FOR_CHILDREN = (
     "LISTEN_FDNAMES",
 )
 """What the service manager tells the supervisor; a program that answered would answer for it."""
+SIGNALS = host.SIGNALS
 ENDED = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
 SUSPENDED = frozenset({psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP})
 
@@ -140,12 +141,12 @@ class Tree:
         for process in main or members:
             if process.pid not in self._asked:
                 self._asked.add(process.pid)
-                host.ask_to_stop(process, signal_name)
+                host.ask_to_stop(process, signal_name, self.identity.mark)
 
     def send(self, signal_name: str) -> None:
         """Send a signal to the main process alone."""
         if self.identity.alive():
-            host.ask_to_stop(psutil.Process(self.identity.pid), signal_name)
+            host.ask_to_stop(psutil.Process(self.identity.pid), signal_name, self.identity.mark)
 
     def kill(self) -> None:
         """End every process of the tree now."""
@@ -188,7 +189,7 @@ def spawn(
             child = subprocess.Popen(
                 list(command),
                 cwd=directory,
-                env=inherited | dict(environment or {}) | {MARK: mark},
+                env=inherited | dict(environment or {}) | {MARK: mark} | host.environment(mark),
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=subprocess.STDOUT,

@@ -126,10 +126,9 @@ class Program:
             CdcError: it has no such signal, or does not run.
         """
         signal = self.config.reload_signal
-        if signal is None:
-            raise CdcError(
-                "reload", self.name, "it has no reload_signal", f"Run 'cdc ctl restart {self.name}'."
-            )
+        if signal is None or not process.SIGNALS:
+            why = "it has no reload_signal" if process.SIGNALS else "Windows has no signals"
+            raise CdcError("reload", self.name, why, f"Run 'cdc ctl restart {self.name}'.")
         if self._tree is None or self.state not in (State.STARTING, State.RUNNING):
             raise CdcError(
                 "reload", self.name, f"it is {self.state.value}", f"Run 'cdc ctl start {self.name}'."

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from cdc.errors import StateError
-from cdc.private import open_private
+from cdc.private import open_private, replace
 from cdc.supervisor.states import State
 
 VERSION = 1
@@ -102,4 +102,4 @@ def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
         if sync:
             file.flush()
             os.fsync(file.fileno())
-    os.replace(fresh, path)
+    replace(fresh, path)

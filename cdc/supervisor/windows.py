@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,11 +10,17 @@ from typing import Any
 
 import psutil
 
+from cdc.stop_event import VARIABLE, name_of, set_event
+
 assert sys.platform == "win32"
 
 
+SIGNALS = False
+"""Whether a program can be sent a signal to reload."""
+
+
 def popen_options(user: str | None) -> dict[str, Any]:
-    """Keywords for Popen: a process group of its own, so that a break can be sent to it alone.
+    """Keywords for Popen: no console and a group of its own, so that no break meant for us reaches it.
 
     Raises:
         KeyError: a user was asked for; run the service as that user instead.
@@ -31,13 +35,17 @@ def in_session(_pid: int, _leader: int) -> bool:
     return False
 
 
-def ask_to_stop(process: psutil.Process, _signal_name: str) -> None:
-    """Send a console break to the group; without a common console the process is terminated."""
+def environment(mark: str) -> dict[str, str]:
+    """What a program is told besides: the name of the event by which it is asked to stop."""
+    return {VARIABLE: name_of(mark)}
+
+
+def ask_to_stop(process: psutil.Process, _signal_name: str, mark: str) -> None:
+    """Set the event of this start of the program; one that has made none is terminated: DuckDB recovers."""
+    if set_event(name_of(mark)):
+        return
     with contextlib.suppress(psutil.NoSuchProcess):
-        try:
-            os.kill(process.pid, signal.CTRL_BREAK_EVENT)
-        except OSError:
-            process.terminate()
+        process.terminate()
 
 
 def reap(_pids: Iterable[int]) -> None:

@@ -210,7 +210,7 @@ def test_an_error_stands_in_the_event_log_and_ends_the_service(windows: Any, man
     service = windows.CdcService(["trades"])
     with pytest.raises(Exception, match="nowhere"):
         service.SvcRun()
-    assert "/nowhere/config.toml" in manager.log[-1]
+    assert str(Path("/nowhere/config.toml")) in manager.log[-1]
 
 
 def test_installing_names_the_class_keeps_the_configuration_and_asks_for_restarts(
