@@ -94,9 +94,9 @@ def as_toml(source: str, target: str, proposals: Sequence[Proposal]) -> str:
     lines = [
         "# Every other key has a default: `cdc config show` prints them all.",
         "[database]",
-        f"path = {_text(source if '://' in source else Path(source).absolute().as_posix())}",
+        f"path = {as_text(source if '://' in source else Path(source).absolute().as_posix())}",
         "[sync]",
-        f"clickhouse_endpoint = {_text(target)}",
+        f"clickhouse_endpoint = {as_text(target)}",
         "[target]",
         "auto_create = true  # makes the tables in ClickHouse",
     ]
@@ -109,10 +109,10 @@ def as_toml(source: str, target: str, proposals: Sequence[Proposal]) -> str:
             f"# {visible_line(line)}"
             for line in ("; ".join(each.why), *(f"CHECK: {one}" for one in each.unsure))
         ]
-        lines += ["[[tables]]", f"name = {_text(_name(each))}"]
+        lines += ["[[tables]]", f"name = {as_text(_name(each))}"]
         if each.key:
-            lines.append(f"key = [{', '.join(map(_text, each.key))}]")
-        lines.append(f"watermark = {_text(each.watermark)}")
+            lines.append(f"key = [{', '.join(map(as_text, each.key))}]")
+        lines.append(f"watermark = {as_text(each.watermark)}")
     return "\n".join(lines) + "\n"
 
 
@@ -141,6 +141,6 @@ def _name(proposal: Proposal) -> str:
     return str(proposal.table).removeprefix("main.")
 
 
-def _text(value: str) -> str:
+def as_text(value: str) -> str:
     """A TOML basic string: JSON's escapes are among its own, but for DEL, which JSON leaves as it is."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -26,6 +26,7 @@ COMMANDS = (
     "config",
     "ctl",
     "demo",
+    "doctor",
     "failed",
     "init",
     "query",
