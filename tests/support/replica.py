@@ -50,7 +50,7 @@ class Replica:
         words = ["--config", str(config), "run", *arguments]
         self.process: subprocess.Popen[bytes] | WarmProcess
         if not within:
-            self.process = WarmProcess(module, words, self._log, environment)
+            self.process, self._tells_stacks = WarmProcess(module, words, self._log, environment), True
             return
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -68,6 +68,8 @@ class Replica:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            error.add_note(f"its log:\n{self.log}\nits threads:\n{self.stacks()}")
         self.kill()
 
     @property

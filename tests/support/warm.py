@@ -3,15 +3,17 @@
 Importing takes a second of a processor, more than most such processes then work. What a process is told by
 its command line and environment is the same as for one that was started anew; that one is tested by the tests
 of the command line, of the supervisor and of the services. It goes at the test's own priority, for others of
-its kind would keep it waiting on a busy machine; and of a test process's replicators the first alone tests
-its DuckDB before it begins.
+its kind would keep it waiting on a busy machine; of a test process's replicators the first alone tests
+its DuckDB before it begins; and on SIGUSR1 it writes the stack of every thread to its output.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -81,5 +83,6 @@ def _become(module: str, arguments: list[str], output: str, env: dict[str, str],
     for standard in (1, 2):
         os.dup2(opened, standard)
     os.close(opened)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -60,5 +60,5 @@ def test_secrets_have_them_too(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets.toml"
     secrets.write_text('[auth]\nclickhouse_password = "${FROM_VAULT}"\n')
     os.chmod(secrets, 0o600)
-    settings = load(written(tmp_path, "clickhouse://h/db"), {"FROM_VAULT": "geheim"})
+    settings = load(written(tmp_path, "clickhouses://h/db"), {"FROM_VAULT": "geheim"})
     assert settings.endpoints[0].password.get_secret_value() == "geheim"
