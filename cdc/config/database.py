@@ -68,6 +68,8 @@ class DatabaseConfig(Section):
     """From [encryption] master_key of secrets.toml, or DUCKDB_ENCRYPTION_KEY."""
     token: SecretStr | None = None
     """Of a database that is served: from [auth] quack_token of secrets.toml, or DUCKDB_QUACK_TOKEN."""
+    allow_plaintext_token: bool = False
+    """The token may go to another host, as Quack sends it: in plain text."""
 
     @property
     def address(self) -> ServedAddress | None:

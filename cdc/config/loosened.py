@@ -36,6 +36,9 @@ class Loosened:
 
 def loosened(settings: Settings) -> Iterator[Loosened]:
     """Every such setting, allowed or not."""
+    address = settings.database.address
+    if address is not None and not is_loopback(address.host):
+        yield _plaintext_token(str(address), settings.database.allow_plaintext_token)
     for endpoint in settings.endpoints:
         if endpoint.kind == "embedded" or is_loopback(endpoint.host):
             continue
@@ -52,6 +55,13 @@ def loosened(settings: Settings) -> Iterator[Loosened]:
         yield _plaintext("redis", shown, redis.allow_plaintext_password, "redis")
     if parts.scheme == "rediss" and not redis.tls_verify:
         yield _unverified("redis", shown, redis.allow_unverified_tls)
+
+
+def _plaintext_token(place: str, allowed: bool) -> Loosened:
+    danger = f"the token of {place} and every row are sent in plain text, for everybody on the way to read"
+    return Loosened(
+        "database", "allow_plaintext_token", allowed, danger, "give a tunnel's end (docs/quack.md)"
+    )
 
 
 def _plaintext(section: str, place: str, allowed: bool, kind: str) -> Loosened:

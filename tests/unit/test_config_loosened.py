@@ -17,7 +17,7 @@ from cdc.config import load, loosened
 from cdc.errors import ConfigError
 
 LEAST = '[database]\npath = "t.duckdb"\n[metrics]\nenabled = false\n[sync]\nclickhouse_endpoint = "{}"\n'
-PASSWORDS = {"CLICKHOUSE_PASSWORD": "hush", "REDIS_PASSWORD": "hush"}
+PASSWORDS = {"CLICKHOUSE_PASSWORD": "hush", "REDIS_PASSWORD": "hush", "DUCKDB_QUACK_TOKEN": "hush"}
 ELSEWHERE = [
     ("clickhouse://h", "", "target", "allow_plaintext_password", "clickhouses://"),
     ("http://10.0.0.1", "", "target", "allow_plaintext_password", "https://"),
@@ -74,6 +74,20 @@ def test_what_stays_within_the_machine_or_is_verified_needs_no_key(
     tmp_path: Path, endpoint: str, more: str
 ) -> None:
     assert list(loosened(load(written(tmp_path, endpoint, more), PASSWORDS))) == []
+
+
+def test_a_token_of_quack_goes_to_another_host_only_where_that_is_allowed(tmp_path: Path) -> None:
+    path = written(tmp_path, "http://[::1]", "")
+    text = path.read_text()
+    path.write_text(text.replace("t.duckdb", "quack://trader:9494"))
+    with pytest.raises(ConfigError, match=r"write allow_plaintext_token = true into \[database\]") as caught:
+        load(path, PASSWORDS)
+    assert "tunnel" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    path.write_text(text.replace('t.duckdb"', 'quack://trader:9494"\nallow_plaintext_token = true'))
+    assert [setting.key for setting in loosened(load(path, PASSWORDS))] == ["allow_plaintext_token"]
+    path.write_text(text.replace("t.duckdb", "quack://[::1]:9494"))
+    assert list(loosened(load(path, PASSWORDS))) == []
 
 
 def test_without_a_password_nothing_is_sent_in_plain_text(tmp_path: Path) -> None:
