@@ -3,7 +3,8 @@
 A writer commits trades at a rate, and notes the time just after each COMMIT returns. A replicator in a
 process of its own notes when each batch is acknowledged and its mark stored. Both use one machine's clock.
 The log is filled to a size first, and not checkpointed, for what a replay costs grows with it. Beside the
-replicator that follows the log, the same with snapshots alone.
+replicator that follows the log, the same with snapshots alone. `--source quack` has the writer serve its
+database, and measures a replicator that asks it beside one that follows the log; both with that writer.
 
 `writer-slowdown` asks what the writer pays: it writes as fast as it can, with and without a replicator in
 turns, and the median of the ratios counts. ClickHouse runs all the time. A third arm tells who takes it: the
@@ -20,7 +21,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import random
 import statistics
 import subprocess
 import sys
@@ -32,8 +32,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import duckdb
-
 from cdc.change import BatchLimits
 from cdc.cli.priority import LOW_NICENESS, give_way
 from cdc.config.endpoint import parse_endpoint
@@ -42,19 +40,15 @@ from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.plan import resolve
 from cdc.replicator.ports import Delivered
 from cdc.replicator.runner import Replicator
-from cdc.source import open_source
+from cdc.source import DuckDbSource, open_source
+from cdc.source.served import ServedSource, open_served
 from cdc.state import Lease, open_store
 from cdc.target import TargetOptions, open_target
 from cdc.watermark import bind
 from tests.support.clickhouse import make_certificates, running_server
 from tests.support.replication import Recorder
-
-COLUMNS = """trade_id UUID {key}, seq BIGINT, symbol VARCHAR, side VARCHAR, price DECIMAL(18,6),
-    quantity BIGINT, status VARCHAR, executed_at TIMESTAMP_NS"""
-INSERT = """INSERT INTO trades SELECT
-    uuid(), i, 'SYM' || (i % 500), 'BUY', (i % 1000)::DECIMAL(18,6), i, 'NEW',
-    current_timestamp::TIMESTAMP_NS FROM range($1, $2) AS r(i)"""
-
+from tests.support.served import EXTENSIONS, TOKEN, VERSION, extension_file, free_port
+from tests.support.writers import interpreter
 
 REST_SECONDS = 0.5
 """After catching up with the log: the replicator rests then, and the first commit would have to wait."""
@@ -75,13 +69,13 @@ class Line:
     rows: int
     keyed: bool
     updates: float
-    tailing: bool
+    way: str
+    """log, snapshots or quack"""
 
     def __str__(self) -> str:
         key = "primary key" if self.keyed else "no key"
-        how = "log" if self.tailing else "snapshots"
         rows = f"{self.rate:6,}/s {self.rows:3} a commit"
-        return f"{how:10} {self.log_mb:3} MB {rows}  {key:11} {self.updates:4.0%}"
+        return f"{self.way:10} {self.log_mb:3} MB {rows}  {key:11} {self.updates:4.0%}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,6 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each line is measured")
     parser.add_argument("--all", action="store_true", help="every combination: 96 lines")
     parser.add_argument("--quick", action="store_true", help="one line of a second: does it work at all")
+    parser.add_argument("--source", choices=("file", "quack"), default="file")
     parser.add_argument("--embedded", action="store_true", help="into chdb, inside the replicator's process")
     parser.add_argument("--alternations", type=int, default=10, help="of writer-slowdown")
     parser.add_argument("--updates", type=float, default=0.2, help="of writer-slowdown, for each insert")
@@ -113,13 +108,15 @@ def main(arguments: Sequence[str]) -> int:
             from tools.bench_slowdown import print_slowdown
 
             how = options.seconds, options.alternations, options.niceness, options.updates
-            print_slowdown(directory, endpoint, *how)
+            print_slowdown(directory, endpoint, *how, served=options.source == "quack")
             return 0
         head = f"{'way, log, rate, rows, key, updates':58} {'p50':>7} {'p95':>7} {'p99':>7} ms  {'CPU':>5}"
         print(f"{head} {'a round':>8} {'1,000 rows':>10}", flush=True)
-        for number, line in enumerate(_lines(options.all, options.quick)):
+        lines = _served_lines() if options.source == "quack" else _lines(options.all, options.quick)
+        python = served_python() if options.source == "quack" else Path(sys.executable)
+        for number, line in enumerate(lines):
             place = directory / str(number)
-            found, cost = _measure(place, endpoint(number), line, options.seconds, options.niceness)
+            found, cost = _measure(place, endpoint(number), line, options.seconds, options.niceness, python)
             print(f"{line!s:58} {_shown(found)}     {cost}", flush=True)
     return 0
 
@@ -132,14 +129,30 @@ def _memory() -> Path | None:
 
 def _lines(everything: bool, quick: bool) -> list[Line]:
     if quick:
-        return [Line(1, 200, 20, True, 0.2, True)]
+        return [Line(1, 200, 20, True, 0.2, "log")]
     rates, rows, keyed, updates = (200, 2000), (1, 20), (True, False), (0.0, 0.2)
     if everything:
-        sizes, ways = (1, 4, 16), (True, False)
+        sizes, ways = (1, 4, 16), ("log", "snapshots")
         return [Line(*parts) for parts in itertools.product(sizes, rates, rows, keyed, updates, ways)]
-    lines = [Line(4, *parts, True) for parts in itertools.product(rates, rows, keyed, updates)]
-    lines += [Line(size, 2000, 20, True, share, True) for size in (1, 16) for share in updates]
-    return lines + [Line(size, 2000, 20, True, 0.0, False) for size in (1, 4, 16)]
+    lines = [Line(4, *parts, "log") for parts in itertools.product(rates, rows, keyed, updates)]
+    lines += [Line(size, 2000, 20, True, share, "log") for size in (1, 16) for share in updates]
+    return lines + [Line(size, 2000, 20, True, 0.0, "snapshots") for size in (1, 4, 16)]
+
+
+def _served_lines() -> list[Line]:
+    """Inserts alone: updates without a version are found by digests, when their interval has passed."""
+    shapes = itertools.product((200, 2000), (1, 20), ("log", "quack"))
+    return [Line(1, rate, rows, True, 0.0, way) for rate, rows, way in shapes]
+
+
+def served_python() -> Path:
+    """With the newest DuckDB that has the extension."""
+    return interpreter(VERSION, *EXTENSIONS)
+
+
+def serving(port: int) -> tuple[object, ...]:
+    """What the writer is told besides, to serve its database."""
+    return port, TOKEN, *map(extension_file, EXTENSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +197,12 @@ def _endpoint(directory: Path, embedded: bool, stack: contextlib.ExitStack) -> E
 
 
 @contextlib.contextmanager
-def child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+def child(*arguments: object, python: Path = Path(sys.executable)) -> Iterator[subprocess.Popen[str]]:
     """A child that says `ready` when it is, goes on when told a line, and ends when its input closes."""
-    module = "tools.bench_slowdown" if arguments[0] == "--send" else "tools.bench_latency"
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    modules = {"--send": "tools.bench_slowdown", "--write": "tools.bench_writer"}
+    module = modules.get(str(arguments[0]), "tools.bench_latency")
+    arguments = arguments[1:] if arguments[0] == "--write" else arguments
+    command = [str(python), "-m", module, *map(str, arguments)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
         try:
@@ -226,15 +241,18 @@ def ended(process: subprocess.Popen[str], *last: int) -> dict[str, Any]:
 
 
 def _measure(
-    directory: Path, endpoint: str, line: Line, seconds: float, niceness: int
+    directory: Path, endpoint: str, line: Line, seconds: float, niceness: int, python: Path
 ) -> tuple[list[float], Cost]:
     """Milliseconds from each commit to its acknowledgement, and what the replicator cost."""
     directory.mkdir()
     path = directory / "trades.duckdb"
     settings = (line.log_mb, line.rate, line.rows, int(line.keyed), line.updates, seconds)
+    port = free_port()
+    served = serving(port) if line.way == "quack" else ()
+    source = f"quack://127.0.0.1:{port}" if line.way == "quack" else path
     with (
-        child("--write", path, *settings) as writer,
-        child("--replicate", path, endpoint, int(line.tailing), niceness) as replicator,
+        child("--write", path, *settings, *served, python=python) as writer,
+        child("--replicate", source, endpoint, line.way, niceness) as replicator,
     ):
         go(replicator)  # from here on its CPU time counts
         go(writer)
@@ -249,50 +267,6 @@ def _measure(
 def _shown(milliseconds: list[float]) -> str:
     cuts = statistics.quantiles(milliseconds, n=100)
     return " ".join(f"{cuts[percent - 1]:7.1f}" for percent in (50, 95, 99))
-
-
-def write(arguments: Sequence[str]) -> None:
-    """The writer: fills the log, says `ready`, and once told commits at its rate; prints each commit's last
-    seq and time. A rate of 0 is as fast as it can, with checkpoints as DuckDB makes them."""
-    path, log_mb, rate, rows, keyed, updates, seconds = arguments
-    connection = duckdb.connect(path)
-    if int(rate):
-        connection.execute("SET checkpoint_threshold = '10GB'")
-    connection.execute(f"CREATE TABLE trades ({COLUMNS.format(key='PRIMARY KEY' * int(keyed))})")
-    connection.execute(INSERT, [0, 20])
-    connection.execute("CHECKPOINT")
-    commit_trades(connection, 20, 20, 1.0)  # the replicator has done each kind of work before it is measured
-    log, seq, size = Path(f"{path}.wal"), 40, int(rows)
-    while int(log_mb) and (not log.exists() or log.stat().st_size < int(log_mb) << 20):
-        connection.execute(INSERT, [seq, seq + 20])
-        seq += 20
-    print("ready", flush=True)
-    sys.stdin.readline()
-    commits: list[tuple[int, int]] = []
-    started = time.monotonic()
-    while (passed := time.monotonic() - started) < float(seconds):
-        due = started + len(commits) * size / int(rate) if int(rate) else 0.0
-        time.sleep(max(0.0, due - time.monotonic()))
-        commit_trades(connection, seq, size, float(updates))
-        seq += size
-        commits.append((seq - 1, time.time_ns()))
-    print(json.dumps({"commits": commits, "seconds": passed}), flush=True)
-    sys.stdin.read()
-    connection.close()
-
-
-def commit_trades(connection: duckdb.DuckDBPyConnection, seq: int, rows: int, updates: float) -> None:
-    """One transaction of so many new trades from `seq` on, and so many updates of recent ones for each."""
-    connection.execute("BEGIN")
-    connection.execute(INSERT, [seq, seq + rows])
-    for _ in range(_times(updates * rows)):
-        old = random.randint(max(0, seq - 5_000), max(0, seq - 1))
-        connection.execute("UPDATE trades SET status = 'FILLED' WHERE seq = ?", [old])
-    connection.execute("COMMIT")
-
-
-def _times(expected: float) -> int:
-    return int(expected) + (random.random() < expected % 1)
 
 
 class Acknowledgements(Recorder):
@@ -312,12 +286,16 @@ class Acknowledgements(Recorder):
 
 def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
     """The replicator: says `ready` when it has caught up, and once its input ends what it acknowledged."""
-    path, endpoint, tailing, niceness = arguments
+    path, endpoint, way, niceness = arguments
     if int(niceness):
         give_way(int(niceness))  # as `cdc run` does
     seen = Acknowledgements()
     with tempfile.TemporaryDirectory() as state, contextlib.ExitStack() as stack:
-        source = stack.enter_context(open_source(path, tailing=bool(int(tailing))))
+        source: DuckDbSource | ServedSource
+        if way == "quack":
+            source = stack.enter_context(open_served(path, TOKEN))
+        else:
+            source = stack.enter_context(open_source(path, tailing=way == "log"))
         target = stack.enter_context(open_target([parse_endpoint(endpoint)], TargetOptions(auto_create=True)))
         lease = stack.enter_context(Lease(Path(state), source.identity))
         marks = bind(stack.enter_context(open_store(Path(state))), source.identity, lease)
@@ -357,8 +335,6 @@ def _until(seen: Acknowledgements, seq: int) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["--write", *rest]:
-            write(rest)
         case ["--replicate", *rest]:
             replicate(rest, sys.stdin)
         case rest:

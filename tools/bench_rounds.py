@@ -22,7 +22,8 @@ import duckdb
 from cdc.change import BatchLimits, Mark
 from cdc.replicator.plan import resolve
 from cdc.source import open_source
-from tools.bench_latency import COLUMNS, INSERT, Defaults, commit_trades
+from tools.bench_latency import Defaults
+from tools.bench_writer import COLUMNS, INSERT, commit_trades
 
 ROWS = 5_000
 """In the file before the log begins."""

@@ -22,13 +22,24 @@ import pyarrow as pa
 from cdc.change import Batch, Column, TableId, TablePlan
 from cdc.config.endpoint import parse_endpoint
 from cdc.target import TargetOptions, open_target
-from tools.bench_latency import COLUMNS, INSERT, Cost, Endpoints, child, ended, go, told
+from tests.support.served import free_port
+from tools.bench_latency import Cost, Endpoints, child, ended, go, served_python, serving, told
+from tools.bench_writer import COLUMNS, INSERT
 
 
 def print_slowdown(
-    directory: Path, endpoint: Endpoints, seconds: float, alternations: int, niceness: int, updates: float
+    directory: Path,
+    endpoint: Endpoints,
+    seconds: float,
+    alternations: int,
+    niceness: int,
+    updates: float,
+    *,
+    served: bool,
 ) -> None:
+    """`served`: the writer serves its database in every arm, and the replicator reads it there."""
     print("commits a second alone, beside a replicator, beside its inserts alone; their ratios to alone")
+    python = served_python() if served else Path(sys.executable)
     beside, fed = [], []
     cost: Cost | None = None
     for number in range(alternations):
@@ -38,13 +49,15 @@ def print_slowdown(
             arms.sort(key=lambda arm: arm == "fed")
         servers: dict[str, float] = {}
         for arm in arms:
-            path = directory / f"{arm}-{number}.duckdb"
+            path, port = directory / f"{arm}-{number}.duckdb", free_port()
             with contextlib.ExitStack() as stack:
-                writer = stack.enter_context(child("--write", path, 0, 0, 20, 1, updates, seconds))
+                settings = (path, 0, 0, 20, 1, updates, seconds, *(serving(port) if served else ()))
+                writer = stack.enter_context(child("--write", *settings, python=python))
                 other = None
                 if arm == "beside":
-                    to = endpoint(2 * number)
-                    other = stack.enter_context(child("--replicate", path, to, 1, niceness))
+                    source, way = (f"quack://127.0.0.1:{port}", "quack") if served else (path, "log")
+                    given = (source, endpoint(2 * number), way, niceness)
+                    other = stack.enter_context(child("--replicate", *given))
                 elif arm == "fed" and cost is not None:
                     inserts = max(1, cost.rounds)
                     rounds, rows = inserts / cost.seconds, max(1, round(cost.rows / inserts))
