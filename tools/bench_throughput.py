@@ -2,7 +2,9 @@
 
 Each way runs in a process of its own, against the same server or an engine of its own, and is compared with
 the ceiling measured in the same run: the same rows, encoded beforehand, and loaded by ClickHouse's own client
-(for the embedded engine: read from a Native file). A naive script is measured beside it.
+(for the embedded engine: read from a Native file). A naive script is measured beside it. With
+`--source quack` a writer holds the file, serves it, and makes a checkpoint again and again; the copies of the
+file and of what is served are measured beside each other.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import psutil
 
 from cdc.change import BatchLimits, TablePlan
 from cdc.config.endpoint import Endpoint, parse_endpoint
@@ -30,12 +34,14 @@ from cdc.replicator.parts import Policies, Ports
 from cdc.replicator.plan import resolve
 from cdc.replicator.runner import Replicator
 from cdc.source import DuckDbSource, open_source
+from cdc.source.served import ServedSource, open_served
 from cdc.state import Lease, open_store
 from cdc.target import NativeBlock, TargetOptions, open_target
 from cdc.target.quote import quote_identifier, quote_string
 from cdc.watermark import bind
 from tests.support.clickhouse import make_certificates, running_server
 from tests.support.replication import Recorder
+from tests.support.served import TOKEN, ServedWriter
 
 TABLE = "trades"
 BLOCK_ROWS = 100_000
@@ -56,9 +62,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=3, help="each way this many times; the median counts")
     parser.add_argument("--target", choices=("native", "http", "embedded", "all"), default="all")
     parser.add_argument("--skip-naive", action="store_true")
+    parser.add_argument("--source", choices=("file", "quack"), default="file")
     options = parser.parse_args(arguments)
+    options.address = ""
     with tempfile.TemporaryDirectory(prefix="cdc-bench-") as name:
         directory = Path(name)
+        if options.source == "quack":
+            return _served_copies(directory, options)
         _make_trades(directory / "trades.duckdb", options.rows)
         kinds = ("native", "http", "embedded") if options.target == "all" else (options.target,)
         print(f"{options.rows:,} trades, median of {options.runs} runs each")
@@ -78,7 +88,58 @@ _TITLES = {
     "ceiling": "ceiling (pre-encoded)",
     "cdc": "cdc",
     "naive": "fetchall and execute",
+    "quack": "cdc, over Quack",
 }
+
+
+def _served_copies(directory: Path, options: argparse.Namespace) -> int:
+    """Both copies of one table into a server, while its writer makes checkpoints."""
+    with contextlib.ExitStack() as stack:
+        endpoint, port = _endpoint("native", directory, stack)
+        path = directory / "trades.duckdb"
+        writer = stack.enter_context(ServedWriter(path))
+        writer.run(_TRADES, options.rows)
+        writer.run("CREATE TABLE others (i BIGINT)")
+        writer.run("CHECKPOINT")
+        options.address = writer.address
+        print(f"{options.rows:,} trades, median of {options.runs} runs each; the writer makes checkpoints")
+        print(
+            f"{'way':16} {'rows/s':>12} {'to file':>8} {'peak MB':>8} {'writer MB':>9} "
+            f"{'checkpoints':>11} longest"
+        )
+        file_rate = 0.0
+        for way in ("cdc", "quack"):
+            with _checkpoints(writer) as seconds:
+                rate, peak_mb = _measure(way, endpoint, port, directory, options)
+            file_rate = file_rate or rate
+            memory = psutil.Process(writer.process.pid).memory_info().rss >> 20
+            print(
+                f"{_TITLES[way]:16} {rate:12,.0f} {rate / file_rate:8.2f} {peak_mb:8.0f} {memory:9} "
+                f"{len(seconds):11} {max(seconds):.2f} s"
+            )
+    return 0
+
+
+@contextlib.contextmanager
+def _checkpoints(writer: ServedWriter) -> Iterator[list[float]]:
+    """How many seconds each commit with a checkpoint took; one after the other, with a rest between."""
+    seconds: list[float] = []
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(0.2):
+            started = time.perf_counter()
+            writer.run("INSERT INTO others SELECT range FROM range(1000)")
+            writer.run("CHECKPOINT")
+            seconds.append(time.perf_counter() - started)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _make_trades(path: Path, rows: int) -> None:
@@ -107,7 +168,10 @@ def _measure(
         where = f"{endpoint}-{way}-{run}" if endpoint.startswith("chdb") else f"{endpoint}/{way}_{run}"
         command = [sys.executable, "-m", "tools.bench_throughput", way, where, str(native_port)]
         done = subprocess.run(
-            [*command, str(directory), str(options.rows)], capture_output=True, text=True, check=False
+            [*command, str(directory), str(options.rows), options.address],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise SystemExit(f"{way} into {endpoint} failed:\n{done.stdout}{done.stderr}")
@@ -125,6 +189,8 @@ class Run:
     native_port: int
     directory: Path
     rows: int
+    address: str
+    """Where it is served; empty: nowhere."""
 
     @property
     def source(self) -> Path:
@@ -137,14 +203,20 @@ class Run:
 
 def child(arguments: list[str]) -> None:
     """One run in this process: prints its seconds and peak memory as JSON."""
-    way, endpoint, native_port, directory, rows = arguments
-    measured = {"ceiling": _ceiling, "cdc": _cdc, "naive": _naive}[way]
-    seconds = measured(Run(parse_endpoint(endpoint), int(native_port), Path(directory), int(rows)))
+    way, endpoint, native_port, directory, rows, address = arguments
+    measured = {"ceiling": _ceiling, "cdc": _cdc, "naive": _naive, "quack": _cdc}[way]
+    place = Path(directory)
+    run = Run(parse_endpoint(endpoint), int(native_port), place, int(rows), address if way == "quack" else "")
+    seconds = measured(run)
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"seconds": seconds, "peak_mb": peak_kb / 1024}))
 
 
-def _plan(source: DuckDbSource) -> TablePlan:
+def _opened(run: Run) -> DuckDbSource | ServedSource:
+    return open_served(run.address, TOKEN) if run.address else open_source(run.source)
+
+
+def _plan(source: DuckDbSource | ServedSource) -> TablePlan:
     class Defaults:
         key, watermark, version = ("trade_id",), "seq", None
 
@@ -157,12 +229,12 @@ def _cdc(run: Run) -> float:
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as state, contextlib.ExitStack() as stack:
         target = stack.enter_context(open_target([run.endpoint], TargetOptions(auto_create=True)))
-        with open_source(run.source) as source:
+        with _opened(run) as source:
             target.apply(_plan(source))  # the ceiling's table is there before its clock starts, too
             with source.snapshot() as snapshot:  # what DuckDB imports at its first Arrow result: 0.3 s
                 snapshot.query("SELECT 1").read_all()
         started = time.perf_counter()
-        source = stack.enter_context(open_source(run.source))
+        source = stack.enter_context(_opened(run))
         lease = stack.enter_context(Lease(Path(state), source.identity))
         marks = bind(stack.enter_context(open_store(Path(state))), source.identity, lease)
         pace = Pace(limits=BatchLimits(BLOCK_ROWS, 32 << 20))
