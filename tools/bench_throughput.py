@@ -234,7 +234,8 @@ def _cdc(run: Run) -> float:
             with source.snapshot() as snapshot:  # what DuckDB imports at its first Arrow result: 0.3 s
                 snapshot.query("SELECT 1").read_all()
         started = time.perf_counter()
-        source = stack.enter_context(_opened(run))
+        source = _opened(run)
+        stack.enter_context(source)
         lease = stack.enter_context(Lease(Path(state), source.identity))
         marks = bind(stack.enter_context(open_store(Path(state))), source.identity, lease)
         pace = Pace(limits=BatchLimits(BLOCK_ROWS, 32 << 20))
