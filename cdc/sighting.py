@@ -8,9 +8,10 @@ concluded which cannot be wrong:
   second): another table, or an altered one. To deliver everything again is right for both.
 * It holds no row at all, not even a deleted one, though rows were delivered: it was emptied. Merging never
   takes a key's last row, so this is no merge; a table whose rows expire (TTL) is left out.
-* Of a partition that had rows none are left, its parts begin later, or the table's newest part is older than
-  one that was there: rows were taken away. Parts that are merged cover what they were made of, so this is no
-  merge either. Which rows is not known: to be compared.
+* Of a partition that had rows none are left, its parts begin later, the table's newest part is older than one
+  that was there, or the block that was inserted next is in no part although later ones are: rows were taken
+  away. Parts that are merged cover what they were made of, so this is no merge either. Which rows is not
+  known: to be compared.
 
 That its rows are others is not seen here, but by a comparison.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 MOST_HOSTS = 16
@@ -40,12 +41,23 @@ class Sighting:
     """Rows of all parts, replaced and deleted ones too; None: not known."""
     parts: Mapping[str, tuple[int, int]] | None = None
     """By partition the least and the greatest block number of its parts; None: not known."""
+    reached: int = 0
+    """The greatest block number that is known of the table; it stays when the rows go."""
     expires: bool = False
     """Rows are removed by the table's TTL."""
     view: bool = True
     """Its view is there."""
     uptime: int = 0
     """Seconds that the server has run."""
+
+    def is_of_the_same_table_as(self, other: Sighting) -> bool:
+        """Whether block numbers of both have one meaning."""
+        same = self.uuid == other.uuid if self.uuid and other.uuid else self.made == other.made
+        return same and self.host == other.host
+
+    def after(self, before: Sighting) -> Sighting:
+        """This look, and what was known since an earlier one at the same table."""
+        return replace(self, reached=max(self.reached, before.reached))
 
 
 class Verdict(Enum):
@@ -107,10 +119,12 @@ def judge(known: Known, found: Sighting | None, *, delivered: bool) -> Verdict:
 
 def rows_taken_away(before: Sighting, now: Sighting) -> bool:
     """Whether rows that were there `before` are not in the same table `now`, other than by a merge."""
-    if before.host != now.host or before.parts is None or now.parts is None or now.expires:
+    if not now.is_of_the_same_table_as(before) or before.parts is None or now.parts is None or now.expires:
         return False
     newest = max((last for _, last in now.parts.values()), default=0)
-    return any(
+    following = before.reached + 1
+    covered = any(first <= following <= last for first, last in now.parts.values())
+    return (newest > before.reached and not covered) or any(
         partition not in now.parts or now.parts[partition][0] > first or newest < last
         for partition, (first, last) in before.parts.items()
     )

@@ -25,7 +25,7 @@ from cdc.replicator.pressure import Pressure
 from cdc.replicator.shared_context import SharedContext
 from cdc.replicator.spool import Spool
 from cdc.replicator.target_watch import Opened, Watched
-from cdc.sighting import Known, Verdict, judge
+from cdc.sighting import Known, Sighting, Verdict, judge
 from cdc.stored import TableProgress
 
 _READ_ANEW = "it is read from its mark alone, for it is not known up to where its log was delivered"
@@ -91,6 +91,7 @@ class TableLoop:
         self._changed: Verdict | None = None
         """Why everything is to be delivered again, until it is stored that it is."""
         self._known, self._opened = Known({}), Opened.NO
+        self._opened_as: Sighting | None = None
         self._rows_before = 0
         self._clock_checked = False
         """The target was asked, in this run, whether it has versions that are still to come."""
@@ -124,7 +125,7 @@ class TableLoop:
         """What is known of the table in the target; from any thread."""
         delivery = self._delivery
         rows = self._rows_before + (0 if delivery is None else delivery.delivered_rows)
-        return Watched(self._plan, self._known, rows > 0, self._opened)
+        return Watched(self._plan, self._known, rows > 0, self._opened, self._opened_as)
 
     def run(self) -> None:
         """Replicate until the stop event is set; no error leaves this method."""
@@ -229,6 +230,7 @@ class TableLoop:
                 raise DeliverAgain(verdict)
             # Opening may have made or altered it.
             now = target.sightings([plan])[plan.table]
+            self._opened_as = now
             if now is not None:
                 self._known = known.with_(now)
             if self._known != known:

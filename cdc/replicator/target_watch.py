@@ -35,6 +35,8 @@ class Watched:
     delivered: bool
     """Rows were delivered to it."""
     state: Opened
+    opened_as: Sighting | None = None
+    """What the target said of it when it was opened, before anything was delivered to it then."""
 
 
 class WatchedLoop(Protocol):
@@ -78,7 +80,8 @@ class TargetWatch:
         except TargetError:
             return
         for table, (loop, watched) in by_table.items():
-            now, before = found.get(table), self._seen.get(table)
+            now = found.get(table)
+            before = None if now is None else self._before(table, watched, now)
             verdict = judge(watched.known, now, delivered=watched.delivered)
             other = verdict is not Verdict.SAME and watched.state is Opened.YES
             returned = verdict is not Verdict.GONE and watched.state is Opened.GONE
@@ -90,7 +93,15 @@ class TargetWatch:
             if now is None:
                 self._seen.pop(table, None)
             else:
-                self._seen[table] = now
+                self._seen[table] = now if before is None else now.after(before)
+
+    def _before(self, table: TableId, watched: Watched, now: Sighting) -> Sighting | None:
+        """The last look at the table that is there now: else rows that were delivered and taken away between
+        its opening and the first look, or between two, would be missed."""
+        looks = (self._seen.get(table), watched.opened_as)
+        return next(
+            (each for each in looks if each and each.is_of_the_same_table_as(now)), self._seen.get(table)
+        )
 
     def _compare(self, table: TableId, before: Sighting, now: Sighting, *, lost_view: bool) -> None:
         if rows_taken_away(before, now):

@@ -76,6 +76,7 @@ def _with_parts(table: Sighting, said: list[tuple[Any, ...]]) -> Sighting:
         made=table.made,
         rows=sum(rows for *_, rows in said) if table.rows is None else table.rows,
         parts=blocks if len(blocks) <= MOST_PARTITIONS else None,
+        reached=max((last for _, last in blocks.values()), default=0),
         expires=table.expires,
         view=table.view,
         uptime=table.uptime,

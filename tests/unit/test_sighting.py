@@ -8,7 +8,7 @@ import pytest
 
 from cdc.sighting import MOST_HOSTS, Known, Sighting, Verdict, judge, rows_taken_away
 
-MODERN = Sighting("a", uuid="1", made="10:00", rows=5, parts={"all": (1, 9)})
+MODERN = Sighting("a", uuid="1", made="10:00", rows=5, parts={"all": (1, 9)}, reached=9)
 OLD = replace(MODERN, uuid="")
 
 
@@ -64,6 +64,29 @@ def test_parts_tell_that_rows_were_taken_away_and_merges_do_not(
     now: dict[str, tuple[int, int]], taken: bool
 ) -> None:
     assert rows_taken_away(MODERN, replace(MODERN, parts=now)) is taken
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "taken"),
+    [
+        ({}, {"all": (1, 1)}, False),
+        ({}, {"all": (2, 2)}, True),  # the first block came and went
+        ({"a": (1, 9)}, {"a": (1, 9), "b": (10, 11)}, False),
+        ({"a": (1, 9)}, {"a": (1, 9), "b": (11, 11)}, True),
+        ({"a": (1, 9)}, {"a": (1, 10), "b": (11, 11)}, False),
+    ],
+)
+def test_a_block_that_came_and_went_between_two_looks_was_taken_away(
+    before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]], taken: bool
+) -> None:
+    seen = replace(MODERN, parts=before, reached=max((last for _, last in before.values()), default=0))
+    assert rows_taken_away(seen, replace(MODERN, parts=now)) is taken
+
+
+def test_an_emptied_table_goes_on_with_its_block_numbers() -> None:
+    emptied = replace(MODERN, rows=0, parts={}, reached=0).after(MODERN)
+    assert not rows_taken_away(emptied, replace(MODERN, parts={"all": (10, 10)}))
+    assert rows_taken_away(emptied, replace(MODERN, parts={"all": (11, 11)}))
 
 
 def test_parts_of_another_server_or_of_rows_that_expire_tell_nothing() -> None:

@@ -10,7 +10,7 @@ from cdc.replicator.target_watch import Opened, TargetWatch, Watched
 from cdc.sighting import Known, Sighting
 from tests.support.replication import PLAN, MemoryTarget
 
-SEEN = Sighting("a", uuid="1", rows=5, parts={"all": (1, 9)}, uptime=100)
+SEEN = Sighting("a", uuid="1", rows=5, parts={"all": (1, 9)}, reached=9, uptime=100)
 
 
 class Loop:
@@ -91,6 +91,17 @@ def test_rows_that_were_taken_away_another_server_and_a_start_of_the_same_are_do
         [(table, why)] = scene.doubts
         assert (table, scene.loop.opened_again) == (PLAN.table, 0)
         assert words in why
+
+
+def test_rows_that_are_taken_away_before_the_first_look_are_a_doubt() -> None:
+    scene = Scene()
+    opened = replace(SEEN, uuid="2", rows=0, parts={}, reached=0)
+    watched = Watched(PLAN, Known({}).with_(opened), True, Opened.YES, opened)
+    scene.loop.watched = watched
+    scene.look(replace(opened, rows=1, parts={"all": (2, 2)}, reached=2))
+    assert (scene.loop.opened_again, len(scene.doubts)) == (0, 1)
+    scene.look(replace(opened, rows=1, parts={"all": (2, 3)}, reached=3))
+    assert len(scene.doubts) == 1
 
 
 def test_a_target_that_does_not_answer_tells_nothing() -> None:
