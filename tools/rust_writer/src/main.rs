@@ -8,18 +8,17 @@ mod database;
 mod log;
 mod market;
 mod serve;
+mod stop;
 mod writer;
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use config::{Options, Settings};
 use database::Database;
@@ -52,10 +51,7 @@ fn run(options: &Options) -> Result<(), String> {
 }
 
 fn trade(options: &Options, settings: &Settings, log: &Log) -> Result<(), String> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|error| error.to_string())?;
-    }
+    let stop = stop::asked()?;
     let unsigned = !options.extension.is_empty();
     let database = writer::open(settings, unsigned, |text| log.warn(text))?;
     if let Some(address) = &options.serve {
