@@ -97,6 +97,8 @@ def test_what_is_served_arrives_with_its_updates_and_deletions_and_is_equal(tmp_
         writer.run("CREATE TABLE t (id INTEGER PRIMARY KEY, seq BIGINT NOT NULL, day DATE, u UUID)")
         writer.run(f"INSERT INTO t SELECT i, i, DATE '2020-02-29', uuid() FROM range({ROWS}) AS r(i)")
         assert place.cdc("config", "check").returncode == 0
+        assert "asked of the server that its writer runs" in place.cdc("doctor").stdout
+        assert "table `default`.`t` is missing" in place.cdc("schema", "diff").stdout
         shown = place.cdc("config", "show")
         assert place.address in shown.stdout
         assert TOKEN not in shown.stdout
@@ -116,6 +118,7 @@ def test_what_is_served_arrives_with_its_updates_and_deletions_and_is_equal(tmp_
         assert TOKEN not in place.log()
         verified = place.cdc("verify")
         assert verified.returncode == 0, (verified.stdout, verified.stderr, place.log()[-3000:])
+        assert place.cdc("schema", "diff").stdout == "main.later: as needed\nmain.t: as needed\n"
         asked = place.cdc("query", "SELECT id, day FROM t WHERE id IN (5, 7) ORDER BY id", "--format", "csv")
         assert asked.stdout.split() == ['"id","day"', '5,"2021-01-01"'], asked.stderr
         assert "t" in place.cdc("query", "--tables", "--format", "csv").stdout
