@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cdc.change import BatchLimits
+from cdc.cli.pandas_left_out import leave_pandas_out
 from cdc.cli.priority import LOW_NICENESS, give_way
 from cdc.config.endpoint import parse_endpoint
 from cdc.replicator.pace import Pace
@@ -287,6 +288,7 @@ class Acknowledgements(Recorder):
 def replicate(arguments: Sequence[str], lines: IO[str]) -> None:
     """The replicator: says `ready` when it has caught up, and once its input ends what it acknowledged."""
     path, endpoint, way, niceness = arguments
+    leave_pandas_out()  # as `cdc run` does
     if int(niceness):
         give_way(int(niceness))  # as `cdc run` does
     seen = Acknowledgements()

@@ -28,6 +28,7 @@ import duckdb
 import psutil
 
 from cdc.change import BatchLimits, TablePlan
+from cdc.cli.pandas_left_out import leave_pandas_out
 from cdc.config.endpoint import Endpoint, parse_endpoint
 from cdc.replicator.pace import Pace
 from cdc.replicator.parts import Policies, Ports
@@ -203,6 +204,7 @@ class Run:
 
 def child(arguments: list[str]) -> None:
     """One run in this process: prints its seconds and peak memory as JSON."""
+    leave_pandas_out()  # as `cdc run` does
     way, endpoint, native_port, directory, rows, address = arguments
     measured = {"ceiling": _ceiling, "cdc": _cdc, "naive": _naive, "quack": _cdc}[way]
     place = Path(directory)
