@@ -89,7 +89,8 @@ class StatusFile:
                 self._dirty = False
                 self._write()
                 written_at = now
-            self._clock.wait(self._urgent, WRITE_SECONDS)
+            if not self._stop:  # after `clear`, which may have taken the end for a change
+                self._clock.wait(self._urgent, WRITE_SECONDS)
 
     def _write(self) -> None:
         try:

@@ -48,11 +48,19 @@ class Writer:
 
     def insert(self, *seqs: int) -> None:
         for seq in seqs:
-            self.connection.execute(
-                "INSERT INTO trades VALUES (uuid(), ?, 'ä' || ?, ? / 8, 'NEW',"
-                " make_timestamp_ns(1760000000000000000 + ?), ['x', NULL], {a: ?, b: NULL})",
-                [seq] * 5,
-            )
+            self._insert(seq, seq + 1)
+
+    def insert_many(self, rows: int) -> None:
+        """In one transaction."""
+        self._insert(0, rows)
+
+    def _insert(self, first: int, stop: int) -> None:
+        self.connection.execute(
+            "INSERT INTO trades SELECT uuid(), i, 'ä' || i, i / 8, 'NEW',"
+            " make_timestamp_ns(1760000000000000000 + i), ['x', NULL], {a: i, b: NULL}"
+            " FROM range(?, ?) AS r(i)",
+            [first, stop],
+        )
 
     def changes(self, table: TableId = TRADES) -> list[bytes]:
         log = self.path.with_name(self.path.name + ".wal").read_bytes()
@@ -208,7 +216,7 @@ def test_every_frame_duckdb_wrote_has_the_checksum_computed_here(writer: Writer)
 def test_what_fails_while_rows_are_read_is_told_and_not_that_they_are_read(
     writer: Writer, reader: duckdb.DuckDBPyConnection
 ) -> None:  # [R3]
-    writer.insert(*range(5_000))
+    writer.insert_many(5_000)
     twin = Twin(reader, COLUMNS)
     read: list[pa.RecordBatchReader] = []
 

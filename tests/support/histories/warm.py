@@ -30,6 +30,7 @@ from tests.support.replica import Replica
 from tests.support.writers import CURRENT, Writer
 
 _POLL_SECONDS = 0.005
+_TOLD = (signal.SIGTERM, signal.SIGINT)
 
 
 class Forked:
@@ -41,9 +42,14 @@ class Forked:
         sys.stdout.flush()
         sys.stderr.flush()
         self.returncode: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(run, stdin, stdout, stderr)
+        # A signal that comes while the child is not itself yet would end in this process's handler.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become(run, stdin, stdout, stderr)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -73,8 +79,9 @@ def _become(run: Callable[[], object], stdin: int, stdout: int, stderr: int) -> 
     """What the child does; it never returns."""
     code = 1
     try:
-        for told in (signal.SIGTERM, signal.SIGINT):  # the parent's handlers are not a new process's
+        for told in _TOLD:  # the parent's handlers are not a new process's
             signal.signal(told, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
         gc.disable()  # what the parent dropped meanwhile has files of numbers that are others here
         for number, file in enumerate(os.dup(each) for each in (stdin, stdout, stderr)):
             os.dup2(file, number)
