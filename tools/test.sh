@@ -3,6 +3,7 @@
 #
 #   tools/test.sh                    everything, with the packages of requirements.lock
 #   tools/test.sh tests/unit -k mark only these tests (arguments go to pytest), after the static checks
+#   tools/test.sh --fast             the static checks, and the unit tests that take no long time: before a commit
 #   tools/test.sh --windows          what can run of it on a Windows Python under wine (tools/windows.sh), then
 #                                    three Windows processes end to end; a lane of its own, some ten minutes
 #   tools/test.sh --newest [...]     the same with the newest of every package that pyproject.toml allows, and
@@ -13,8 +14,12 @@
 set -eu
 newest=
 windows=
+fast=
 if [ "${1:-}" = --windows ]; then
     windows=yes
+    shift
+elif [ "${1:-}" = --fast ]; then
+    fast=yes
     shift
 elif [ "${1:-}" = --newest ]; then
     newest=yes
@@ -24,10 +29,12 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-# Debian's packages, by the command each must provide.
+# Debian's packages, by the command each must provide; unit tests need none.
+needed="clickhouse-server:clickhouse-server clickhouse-client:clickhouse-client redis-server:redis-server \
+    systemd-analyze:systemd openssl:openssl cargo:cargo"
+[ -z "$fast" ] || needed=
 missing=
-for pair in clickhouse-server:clickhouse-server clickhouse-client:clickhouse-client redis-server:redis-server \
-    systemd-analyze:systemd openssl:openssl cargo:cargo; do
+for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
 if [ -n "$missing" ]; then
@@ -96,7 +103,11 @@ tests() {
     python -m pytest --numprocesses "${CDC_TEST_PROCESSES:-3}" --dist loadfile "$@"
 }
 
-if [ -z "$newest" ]; then
+if [ -n "$fast" ]; then
+    checks
+    say "pytest"
+    python -m pytest --numprocesses 2 -m 'not long' tests/unit "$@"
+elif [ -z "$newest" ]; then
     checks
     tests "$@"
 else

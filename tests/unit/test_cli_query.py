@@ -25,6 +25,9 @@ from cdc.cli.statement import on_current_rows
 from cdc.comparison import formatter
 from cdc.errors import CdcError, SnapshotSuperseded, SourceError
 
+pytestmark = pytest.mark.long
+
+
 Run = Callable[..., Result]
 
 TRADES = """

@@ -91,6 +91,7 @@ def keys_of(comparer: Comparer, *texts: str) -> set[int]:
     return set(comparer.numbers(batch.cast(SCHEMA))[0].tolist())
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=150)
 @given(source=states, target=states, shared=states, boundaries=cuts)
 def test_the_differences_reported_are_exactly_the_true_ones(
@@ -111,6 +112,7 @@ def test_the_differences_reported_are_exactly_the_true_ones(
     assert sum(each.target.rows for each in overview) == len(target)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=50)
 @given(held=states, boundaries=cuts)
 def test_equal_tables_have_equal_digests_in_every_range_whatever_the_order(

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from cdc.duckdb_types.values import MarkType, Order, find_mark_type, mark_type
 from cdc.errors import StateError
 
+pytestmark = pytest.mark.long
+
+
 TYPES = [
     *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"),
     *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"),

@@ -11,6 +11,9 @@ import pytest
 
 from tests.support.fuzz import TARGETS, fuzz, targets
 
+pytestmark = pytest.mark.long
+
+
 SECONDS = 6.0
 SEED = 13
 

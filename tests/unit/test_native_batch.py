@@ -16,6 +16,9 @@ from cdc.target.types import column_codec
 from cdc.target.version import ServerVersion
 from tests.support.duckdb_values import VALUES, duckdb_source, exactly, selected
 
+pytestmark = pytest.mark.long
+
+
 SERVER = ServerVersion(26, 9)
 COLUMNS = (
     Column("id", "UUID", nullable=False),

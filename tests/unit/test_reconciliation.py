@@ -313,6 +313,7 @@ def act(step: object) -> Callable[[World], None]:
     return happen
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=40)
 @given(
     source=st.dictionaries(keys, rows, max_size=6),
@@ -335,6 +336,7 @@ def test_whatever_changes_while_it_repairs_what_the_loop_delivers_later_outranks
     assert repr(sorted(world.present().items())) == repr(sorted(world.source.items())), unmended
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=150)
 @given(
     source=st.dictionaries(keys, rows, max_size=6),

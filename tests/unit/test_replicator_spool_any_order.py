@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import threading
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.replication import MemoryMarks
 from tests.support.spooling import Rig
+
+pytestmark = pytest.mark.long
+
 
 Step = st.sampled_from(["insert", "update", "delete", "away", "back", "read", "restart", "kill"])
 

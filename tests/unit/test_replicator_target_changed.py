@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from cdc.change import BatchLimits
 from cdc.errors import TargetError
 from cdc.replicator.pace import Pace
@@ -16,6 +18,9 @@ from cdc.replicator.runner import Replicator
 from cdc.sighting import Sighting, Verdict
 from tests.support.replication import PLAN, MemoryMarks, MemorySource, MemoryTarget, Recorder
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
+
 
 # Halted for longer than any test: what goes on sooner was woken.
 PACE = Pace(limits=BatchLimits(rows=10, bytes=1 << 20), linger_ms=1.0, halted_seconds=600.0)

@@ -26,6 +26,9 @@ from cdc.text import texts
 from cdc.watermark import bind
 from tests.support.duckdb_values import VALUES, duckdb_source, selected
 
+pytestmark = pytest.mark.long
+
+
 AS_A_STRUCTURE = {
     "(1, x)": "{'element1': 1, 'element2': x}",
     "(NULL, NULL)": "{'element1': NULL, 'element2': NULL}",

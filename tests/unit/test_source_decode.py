@@ -34,6 +34,9 @@ from tests.support.logged import (
     random_value,
 )
 
+pytestmark = pytest.mark.long
+
+
 SEEDS = range(int(os.environ.get("CDC_DECODE_SEEDS", "4")))
 STORAGE = ("v1.0.0", "v1.2.0", "v1.4.0", "v1.5.0", "latest")
 T = TableId("main", "t")

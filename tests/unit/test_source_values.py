@@ -20,6 +20,8 @@ from cdc.source.table.marking import Marking
 from cdc.source.table.text import duckdb_text
 from cdc.source.table.versions import check_version_column, column_versions
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
