@@ -84,9 +84,14 @@ def _served(
 
 
 def target_of(
-    settings: Settings, *, sent: Rate | None = None, clock: Clock | None = None
+    settings: Settings, *, sent: Rate | None = None, clock: Clock | None = None, reading: bool = False
 ) -> ClickHouseTarget:
-    """The ClickHouse of [sync] and [target]; nothing is connected yet. `sent` is told what is sent there."""
+    """The ClickHouse of [sync] and [target]; nothing is connected yet.
+
+    Args:
+        sent: is told what is sent there.
+        reading: as the reader's user, where one is configured.
+    """
     target = settings.target
     options = TargetOptions(
         database=target.database,
@@ -106,7 +111,7 @@ def target_of(
         deleted_column=target.deleted_column,
         synced_at_column=target.synced_at_column,
     )
-    return open_target(settings.endpoints, options, clock)
+    return open_target(settings.reader_endpoints if reading else settings.endpoints, options, clock)
 
 
 def store_of(settings: Settings, *, clock: Clock | None = None) -> Store:

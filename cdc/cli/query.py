@@ -158,7 +158,7 @@ def _ask_target(settings: Settings, sql: str, answer: Answer, limit: int | None)
     from cdc.cli.statement import on_current_rows
     from cdc.target.quote import quote_string
 
-    with target_of(settings) as target:
+    with target_of(settings, reading=True) as target:
         views = ()
         if target.server_version.at_least(21, 1):
             database = quote_string(target.database)

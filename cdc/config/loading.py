@@ -46,6 +46,8 @@ WRITER_ENVIRONMENT = {
 SECRETS = {
     "auth.clickhouse_user": "target.user",
     "auth.clickhouse_password": "target.password",
+    "auth.clickhouse_reader_user": "target.reader_user",
+    "auth.clickhouse_reader_password": "target.reader_password",
     "auth.redis_password": "redis.password",
     "auth.client_key_password": "target.client_key_password",
     "auth.redis_client_key_password": "redis.client_key_password",
@@ -57,6 +59,7 @@ SECRETS = {
 
 ONLY_SECRET = (
     "target.password",
+    "target.reader_password",
     "redis.password",
     "target.client_key_password",
     "redis.client_key_password",

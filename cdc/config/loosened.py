@@ -39,10 +39,11 @@ def loosened(settings: Settings) -> Iterator[Loosened]:
     address = settings.database.address
     if address is not None and not is_loopback(address.host):
         yield _plaintext_token(str(address), settings.database.allow_plaintext_token)
-    for endpoint in settings.endpoints:
+    for endpoint, reader in zip(settings.endpoints, settings.reader_endpoints, strict=True):
         if endpoint.kind == "embedded" or is_loopback(endpoint.host):
             continue
-        if not endpoint.secure and endpoint.password.get_secret_value():
+        passwords = (each.password.get_secret_value() for each in (endpoint, reader))
+        if not endpoint.secure and any(passwords):
             yield _plaintext("target", str(endpoint), settings.target.allow_plaintext_password, endpoint.kind)
         if endpoint.secure and not settings.target.tls_verify:
             yield _unverified("target", str(endpoint), settings.target.allow_unverified_tls)

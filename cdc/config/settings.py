@@ -196,6 +196,11 @@ class Settings(Section):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"tables: {twice!r} is listed twice")
+        if self.target.reader_password is not None and self.target.reader_user is None:
+            raise ValueError(
+                "there is a password of a reader, and no name; write reader_user into [target], or "
+                "clickhouse_reader_user into [auth] of secrets.toml"
+            )
         if self.database.address is not None and self.database.token is None:
             raise ValueError(
                 f"database.path is {self.database.address}, and there is no token; write it as quack_token "
@@ -249,6 +254,16 @@ class Settings(Section):
             server_name=self.target.tls_server_name,
         )
         return tuple(self._complete(url.get_secret_value(), tls) for url in self.sync.clickhouse_endpoint)
+
+    @property
+    def reader_endpoints(self) -> tuple[Endpoint, ...]:
+        """The same, for one who only reads: with the credentials of [target] reader_user, if there is one."""
+        user, password = self.target.reader_user, self.target.reader_password
+        if user is None:
+            return self.endpoints
+        return tuple(
+            replace(endpoint, user=user, password=password or SecretStr("")) for endpoint in self.endpoints
+        )
 
     def _complete(self, url: str, tls: Tls) -> Endpoint:
         endpoint = parse_endpoint(url)

@@ -22,6 +22,10 @@ class TargetConfig(Section):
     """None: the one the endpoint names, else [auth] clickhouse_user of secrets.toml."""
     password: SecretStr | None = None
     """From [auth] clickhouse_password of secrets.toml, or CLICKHOUSE_PASSWORD."""
+    reader_user: Name | None = None
+    """Who asks for `cdc query --fallback`; also [auth] clickhouse_reader_user. None: `user`."""
+    reader_password: SecretStr | None = None
+    """From [auth] clickhouse_reader_password of secrets.toml."""
     auto_create: bool = False
     """Create missing databases, tables and views. False: `cdc schema apply` does, and the replicator's own
     user needs no right but INSERT."""

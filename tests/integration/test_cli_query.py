@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import ExitCode, SourceError, TargetError
+from tests.support.clickhouse import PASSWORD
 from tests.support.commands import Commands, commands
 from tests.support.places import Place
 from tests.support.waiting import wait_until
@@ -143,6 +144,20 @@ def test_what_clickhouse_refuses_is_its_error(replicated: Commands) -> None:
 def test_clickhouse_is_asked_as_one_who_may_only_read(replicated: Commands) -> None:  # [S4]
     sql = "SELECT value AS v FROM system.settings WHERE name = 'readonly'"
     assert replicated("query", sql, "--fallback").stdout.splitlines() == ['"v"', '"1"']
+
+
+@pytest.mark.parametrize("any_place", ["old-native", "old-http"], indirect=True)
+@pytest.mark.parametrize("reader", ["reader", "keeper"])
+def test_clickhouse_is_asked_by_the_readers_user(replicated: Commands, reader: str) -> None:  # [S4]
+    """One whose profile is read-only already, and one with a password."""
+    text = replicated.config.read_text().replace("[target]", f'[target]\nreader_user = "{reader}"')
+    replicated.config.write_text(text)
+    if reader == "keeper":
+        secrets = replicated.config.with_name("secrets.toml")
+        secrets.write_text(f"[auth]\nclickhouse_reader_password = {json.dumps(PASSWORD)}\n")
+        secrets.chmod(0o600)
+    sql = 'SELECT "user" AS u FROM system.processes'
+    assert replicated("query", sql, "--fallback", "-f", "csv").stdout.splitlines() == ['"u"', f'"{reader}"']
 
 
 @pytest.mark.parametrize(
