@@ -16,7 +16,8 @@ from cdc.errors import StateError, TargetError
 from cdc.state.redis_lease import RedisLease
 from cdc.target import TargetOptions, Timeouts
 from cdc.target.meaning import sensible
-from cdc.target.transport import http, native, new_transport
+from cdc.target.native import Reader
+from cdc.target.transport import dial, http, native, new_transport
 from cdc.target.types import column_codec
 from cdc.target.version import ServerVersion
 
@@ -40,6 +41,9 @@ def answering(answer: bytes, repeated: bytes = b"") -> Iterator[int]:
                         connection.sendall(answer)
                         while repeated and not stop.is_set():
                             connection.sendall(repeated)
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(1 << 16):  # else it is reset, and what was sent is lost
+                            pass
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -86,6 +90,60 @@ def test_an_endless_native_answer_is_one_error(
         with pytest.raises(TargetError, match="longer than any may be"):
             for _ in transport.query("SELECT 1", [codec]):
                 pass
+        transport.close()
+
+
+TINY = BLOCK + b"\1x\6UInt64" + b"\0" * 8
+
+
+def test_many_tiny_blocks_cost_what_they_are_and_not_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = 0
+
+    class Counting(Reader):
+        def __init__(self, data: bytes) -> None:
+            nonlocal tried
+            tried += len(data)
+            super().__init__(data)
+
+    monkeypatch.setattr(native, "Reader", Counting)
+    blocks = 20_000
+    codec = column_codec(Column("x", "UBIGINT", nullable=False), ServerVersion(26, 9, 1))
+    with answering(HELLO + TINY * blocks + b"\5") as port:
+        transport = new_transport(parse_endpoint(f"clickhouse://127.0.0.1:{port}/d"), OPTIONS)
+        assert sum(len(batch) for batch in transport.query("SELECT 1", [codec])) == blocks
+        transport.close()
+    assert tried < 2 * blocks * (native._FIRST_PIECE_BYTES + len(TINY))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer"),
+    [
+        ("clickhouse", HELLO + BLOCK[:-1] + b"\x80\x80\4" + b"\1x\6UInt64"),
+        ("http", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"),
+    ],
+    ids=["native", "http", "http of a length"],
+)
+def test_an_answer_that_trickles_is_given_up(
+    scheme: str, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes well before the time-out of a socket."""
+    monkeypatch.setattr(dial, "SLOWEST_BYTES", 1e9)
+    codec = column_codec(Column("x", "UBIGINT", nullable=False), ServerVersion(26, 9, 1))
+    options = TargetOptions(database="d", timeouts=Timeouts(connect=10, send=10, receive=1))
+    with answering(answer, b"\0") as port:
+        transport = new_transport(parse_endpoint(f"{scheme}://127.0.0.1:{port}/d"), options)
+        with pytest.raises(TargetError, match=r"in time|slowly"):
+            for _ in transport.query("SELECT 1", [codec]):
+                pass
+        transport.close()
+
+
+def test_a_body_shorter_than_its_length_is_an_error() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n26.9.1.1\n") as port:
+        transport = new_transport(parse_endpoint(f"http://127.0.0.1:{port}/d"), OPTIONS)
+        with pytest.raises(TargetError):
+            transport.version()
         transport.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import socket
 import ssl
@@ -11,6 +12,9 @@ from collections.abc import Callable
 
 from cdc.config.endpoint import Endpoint, Tls
 from cdc.rate import Rate
+
+SLOWEST_BYTES = 10_000
+"""A second, of an answer that is waited for."""
 
 
 def dial(
@@ -65,11 +69,31 @@ def dial(
 
 def is_stale(connection: socket.socket) -> bool:
     """Whether an idle connection was closed by the other side, which otherwise says nothing while idle."""
-    if connection.fileno() < 0:
-        return True
+    return connection.fileno() < 0 or more_has_arrived(connection)
+
+
+def more_has_arrived(connection: socket.socket) -> bool:
+    """Whether there is something to read; what TLS has taken in already does not count."""
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         return bool(selector.select(timeout=0))
+
+
+class Patience:
+    """How long an answer is waited for whose bytes come one by one, each within the time-out of a socket."""
+
+    def __init__(self, timeout_seconds: float | None) -> None:
+        self._timeout = math.inf if timeout_seconds is None else timeout_seconds
+        self._began = time.monotonic()
+
+    def check(self, size: int) -> None:
+        """`size` bytes have arrived.
+
+        Raises:
+            TimeoutError: since the time-out fewer than `SLOWEST_BYTES` a second.
+        """
+        if time.monotonic() - self._began > self._timeout + size / SLOWEST_BYTES:
+            raise TimeoutError("its answer comes too slowly")
 
 
 def hang_up(connection: socket.socket) -> None:

@@ -31,7 +31,7 @@ from cdc.target.meaning import (
 )
 from cdc.target.native import decode_blocks
 from cdc.target.options import TargetOptions
-from cdc.target.transport.dial import dial, hang_up, is_stale
+from cdc.target.transport.dial import Patience, dial, hang_up, is_stale
 from cdc.target.transport.frames import Buffer, chunks, compressed, metered
 from cdc.target.types import ColumnCodec
 from cdc.target.version import ServerVersion
@@ -177,18 +177,23 @@ def _send(
     connection.sock.settimeout(receive_seconds)
 
 
-def _bounded(response: http.client.HTTPResponse, most: int) -> bytes:
+def _bounded(response: http.client.HTTPResponse, most: int, patience: Patience) -> bytes:
     """The body, which an answer that never ends does not make longer than `most` bytes.
 
     Raises:
-        HTTPException: it is longer.
+        HTTPException: it is longer, or shorter than was said.
+        TimeoutError: it comes too slowly.
     """
     pieces, size = [], 0
-    while piece := response.read(_PIECE_BYTES):
+    while piece := response.read1(_PIECE_BYTES):
         size += len(piece)
+        patience.check(size)
         if size > most:
             raise http.client.HTTPException(f"its answer is longer than {most >> 20} MB")
         pieces.append(piece)
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    response.read()  # of nothing: the next request finds the connection free
     return b"".join(pieces)
 
 
@@ -199,8 +204,10 @@ def _answer(connection: http.client.HTTPConnection) -> bytes:
         ServerError: ClickHouse refused, with a status or, after it had begun to answer, with its tag.
         HttpStatus: something else did.
     """
+    patience = Patience(connection.sock.gettimeout())
     response = connection.getresponse()
-    body = _bounded(response, MAX_ANSWER_BYTES if response.status == http.client.OK else MAX_REFUSAL_BYTES)
+    most = MAX_ANSWER_BYTES if response.status == http.client.OK else MAX_REFUSAL_BYTES
+    body = _bounded(response, most, patience)
     text = None
     if response.status != http.client.OK:
         text = body.decode(errors="replace")

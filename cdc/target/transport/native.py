@@ -28,7 +28,7 @@ from cdc.target.meaning import SENSELESS, Closed, senseless, target_error
 from cdc.target.native import Reader, decode_block
 from cdc.target.native.reader import Truncated
 from cdc.target.options import TargetOptions
-from cdc.target.transport.dial import dial, hang_up, is_stale
+from cdc.target.transport.dial import Patience, dial, hang_up, is_stale, more_has_arrived
 from cdc.target.transport.frames import chunks, compressed, metered
 from cdc.target.types import ColumnCodec
 from cdc.target.version import ServerVersion
@@ -44,6 +44,9 @@ MAX_ANSWER_BYTES = 2 << 30
 """Of a whole answer with rows, as over HTTP."""
 MAX_BLOCK_BYTES = 512 << 20
 """Of one block of it; a server aims at one megabyte."""
+
+_FIRST_PIECE_BYTES, _GROWTH = 1 << 10, 8
+"""Of what has arrived, so much is tried first, and so many times more the next time."""
 
 _BLOCK_INFO_BYTES = 8
 """Before every block at this revision: two numbered fields and the end mark."""
@@ -99,26 +102,52 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
     def _receive_batch(self, codecs: Sequence[ColumnCodec]) -> pa.RecordBatch | None:
         """The next block of a result; None for the empty block that ends it.
 
-        A block does not say how long it is. So it is decoded from what has arrived, and again when more has:
-        by default a server aims at blocks of one megabyte, which is one or two such pieces.
+        A block does not say how long it is. So it is decoded from some of what has arrived, and again from
+        more, each time so much more that all the tries together cost little more than the last.
         """
         stream = self.block_in.fin
-        arrived = bytearray(stream.buffer[stream.position : stream.current_buffer_size])
+        start, size = stream.position, _FIRST_PIECE_BYTES
         while True:
-            reader = Reader(bytes(arrived))
-            try:
-                batch = _decoded(reader, codecs, self.server_info.used_revision)
-            except (Truncated, IndexError):
-                stream.read_into_buffer()
-                arrived += stream.buffer[: stream.current_buffer_size]
-                if len(arrived) > min(MAX_BLOCK_BYTES, MAX_ANSWER_BYTES - self.answered_bytes):
-                    raise driver.UnexpectedPacketFromServerError(
-                        "its answer is longer than any may be"
-                    ) from None
-            else:
-                self.answered_bytes += reader.at
-                stream.position = stream.current_buffer_size - (len(arrived) - reader.at)
-                return batch
+            stop = min(start + size, stream.current_buffer_size)
+            if (found := self._block_in(bytes(stream.buffer[start:stop]), codecs)) is not None:
+                stream.position = start + found[1]
+                return found[0]
+            if stop == stream.current_buffer_size:
+                break
+            size *= _GROWTH
+        return self._receive_rest(stream, bytearray(stream.buffer[start:stop]), codecs)
+
+    def _receive_rest(
+        self, stream: Any, arrived: bytearray, codecs: Sequence[ColumnCodec]
+    ) -> pa.RecordBatch | None:
+        """The block that begins with what has `arrived`, once the rest has, too."""
+        patience, tried = Patience(self.socket.gettimeout()), len(arrived)
+        while True:
+            stream.read_into_buffer()
+            arrived += stream.buffer[: stream.current_buffer_size]
+            if len(arrived) > min(MAX_BLOCK_BYTES, MAX_ANSWER_BYTES - self.answered_bytes):
+                raise driver.UnexpectedPacketFromServerError("its answer is longer than any may be")
+            patience.check(len(arrived))
+            if len(arrived) < tried + tried // _GROWTH and more_has_arrived(self.socket):
+                continue
+            tried = len(arrived)
+            if (found := self._block_in(bytes(arrived), codecs)) is not None:
+                stream.position = stream.current_buffer_size - (len(arrived) - found[1])
+                return found[0]
+
+    def _block_in(
+        self, data: bytes, codecs: Sequence[ColumnCodec]
+    ) -> tuple[pa.RecordBatch | None, int] | None:
+        """The block that `data` begins with, and its bytes; None: it goes on past their end."""
+        reader = Reader(data)
+        try:
+            batch = _decoded(reader, codecs, self.server_info.used_revision)
+        except (Truncated, IndexError):
+            return None
+        self.answered_bytes += reader.at
+        if self.answered_bytes > MAX_ANSWER_BYTES:
+            raise driver.UnexpectedPacketFromServerError("its answer is longer than any may be")
+        return batch, reader.at
 
 
 class NativeTransport:
