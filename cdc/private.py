@@ -1,7 +1,8 @@
 """How does the product make files? For its user alone, through no link, and in no directory of others.
 
 Whoever may write a directory can put a link or another file in the place of one that is about to be made. On
-Windows files inherit the access list of their directory, which is the user's own below its profile.
+Windows files inherit the access list of their directory; one that is made here is for its user, the system
+and administrators.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from cdc import access_list
 
 _POSIX = os.name == "posix"
 _SHARED_SECONDS = 2.0
@@ -34,7 +37,10 @@ def private_directory(path: Path) -> None:
         Unsafe: there is one that others may write.
         OSError: it cannot be made.
     """
+    made = not path.exists()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if made:
+        access_list.keep_to_user(path)
     refuse_writable(path)
 
 
@@ -44,6 +50,8 @@ def refuse_writable(path: Path) -> None:
         Unsafe: others may write what is at `path`: a file, or a directory without the sticky bit.
     """
     if not _POSIX:
+        if (others := access_list.others_who(access_list.WRITE, path)) is not None:
+            raise Unsafe(f"{others} may write {path}; run: {access_list.remedy(path)}")
         return
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)

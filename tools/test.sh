@@ -78,13 +78,13 @@ if [ -n "$windows" ]; then
     (
         cd tests
         # Left out: what reads a file that a writer has open, the embedded engine, and Linux's own.
-        printf 'tests/integration/%s\n' test_private.py test_supervisor_files.py test_supervisor_health.py \
-            test_supervisor_process.py
+        printf 'tests/integration/%s\n' test_private.py test_stop_event.py test_supervisor_files.py \
+            test_supervisor_health.py test_supervisor_process.py
         cd unit
-        printf 'tests/unit/%s\n' state watermark test_config_*.py test_duckdb_types.py \
+        printf 'tests/unit/%s\n' state watermark test_access_list.py test_config_*.py test_duckdb_types.py \
             test_lock.py test_native_*.py test_plan_resolve.py test_served_*.py test_service_running.py \
             test_service_task_scheduler.py test_service_windows.py test_source_digests.py test_source_headers.py \
-            test_source_log.py test_source_ordering.py test_stop_event.py test_supervisor_config.py \
+            test_source_log.py test_source_ordering.py test_supervisor_config.py \
             test_supervisor_control.py test_supervisor_machine.py test_supervisor_record.py \
             test_supervisor_restart.py test_observe_log.py test_observe_status.py test_types_*.py
     ) | xargs tools/windows.sh -m pytest --quiet --tb=native

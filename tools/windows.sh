@@ -99,6 +99,8 @@ if [ "${1:-}" = --served ]; then
     shift
 fi
 export PYTHONPATH="$path"
+# Wine makes access lists of modes: what is made without more is its user's alone, as below a profile of Windows.
+umask 077
 # Streams that are files fail at the start: they go through pipes.
 status=$(mktemp)
 trap 'rm -f "$status"' EXIT

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from cdc import access_list
 from cdc.errors import ConfigError
 from cdc.private import Unsafe, refuse_writable
 
@@ -16,7 +17,7 @@ def read_toml(path: Path, *, secret: bool = False) -> dict[str, Any]:
     """The tables of the file at `path`; a UTF-8 byte order mark is allowed.
 
     Args:
-        secret: refuse a file that others than its owner may read or write (POSIX). [S7]
+        secret: refuse a file that others than its owner may read or write. [S7]
 
     Raises:
         ConfigError: the file is missing, unreadable, open to others, or not TOML; the last with its line.
@@ -26,7 +27,7 @@ def read_toml(path: Path, *, secret: bool = False) -> dict[str, Any]:
         with path.open("rb") as file:
             if secret:
                 _refuse_linked(path)
-            if secret and os.name == "posix":
+            if secret:
                 _refuse_loose(path, os.fstat(file.fileno()).st_mode)
             else:
                 refuse_writable(path)
@@ -58,12 +59,12 @@ def read_toml(path: Path, *, secret: bool = False) -> dict[str, Any]:
 
 
 def refuse_open_key(path: Path | None) -> None:
-    """Refuse a private key that others than its owner may read or write (POSIX).
+    """Refuse a private key that others than its owner may read or write.
 
     Raises:
         ConfigError: it is such a one.
     """
-    if path is not None and os.name == "posix" and path.exists():
+    if path is not None and path.exists():
         _refuse_loose(path, path.stat().st_mode, "use the key")
 
 
@@ -76,6 +77,12 @@ def _refuse_linked(path: Path) -> None:
 
 
 def _refuse_loose(path: Path, mode: int, what: str = "read the secrets") -> None:
+    if os.name != "posix":
+        others = access_list.others_who(access_list.READ | access_list.WRITE, path)
+        if others is not None:
+            problem = f"its access list lets {others} read or change it"
+            raise ConfigError(what, path, problem, f"Run: {access_list.remedy(path)}")
+        return
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(
             what,

@@ -30,12 +30,11 @@ def written(tmp_path: Path, endpoint: str = "clickhouse://${USER_NAME}@${HOST}/d
 
 def test_variables_and_their_defaults_are_filled_in(tmp_path: Path) -> None:
     settings = load(written(tmp_path), {"USER_NAME": "anna", "HOST": "ch", "DATA": ""})
-    assert str(settings.database.path) == "/data/t.duckdb"
+    assert settings.database.path == Path("/data/t.duckdb")
     assert (str(settings.endpoints[0]), settings.endpoints[0].user) == ("clickhouse://ch:9000/db", "anna")
     assert settings.tables[0].filter == "note <> '${itself}' AND note <> '$5'"
-    assert str(load(written(tmp_path), {"USER_NAME": "a", "HOST": "h", "DATA": "/x"}).database.path) == (
-        "/x/t.duckdb"
-    )
+    other = load(written(tmp_path), {"USER_NAME": "a", "HOST": "h", "DATA": "/x"})
+    assert other.database.path == Path("/x/t.duckdb")
 
 
 def test_one_that_is_not_set_is_named_with_its_key(tmp_path: Path) -> None:

@@ -69,11 +69,8 @@ def dial(
 
 def is_stale(connection: socket.socket) -> bool:
     """Whether an idle connection was closed by the other side, which otherwise says nothing while idle."""
-    return connection.fileno() < 0 or more_has_arrived(connection)
-
-
-def more_has_arrived(connection: socket.socket) -> bool:
-    """Whether there is something to read; what TLS has taken in already does not count."""
+    if connection.fileno() < 0:
+        return True
     with selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         return bool(selector.select(timeout=0))

@@ -28,7 +28,7 @@ from cdc.target.meaning import SENSELESS, Closed, senseless, target_error
 from cdc.target.native import Reader, decode_block
 from cdc.target.native.reader import Truncated
 from cdc.target.options import TargetOptions
-from cdc.target.transport.dial import Patience, dial, hang_up, is_stale, more_has_arrived
+from cdc.target.transport.dial import Patience, dial, hang_up, is_stale
 from cdc.target.transport.frames import chunks, compressed, metered
 from cdc.target.types import ColumnCodec
 from cdc.target.version import ServerVersion
@@ -121,19 +121,19 @@ class _Wire(Connection):  # type: ignore[misc]  # clickhouse-driver is not typed
         self, stream: Any, arrived: bytearray, codecs: Sequence[ColumnCodec]
     ) -> pa.RecordBatch | None:
         """The block that begins with what has `arrived`, once the rest has, too."""
-        patience, tried = Patience(self.socket.gettimeout()), len(arrived)
+        patience = Patience(self.socket.gettimeout())
         while True:
             stream.read_into_buffer()
             arrived += stream.buffer[: stream.current_buffer_size]
             if len(arrived) > min(MAX_BLOCK_BYTES, MAX_ANSWER_BYTES - self.answered_bytes):
                 raise driver.UnexpectedPacketFromServerError("its answer is longer than any may be")
             patience.check(len(arrived))
-            if len(arrived) < tried + tried // _GROWTH and more_has_arrived(self.socket):
-                continue
-            tried = len(arrived)
+            began = time.monotonic()
             if (found := self._block_in(bytes(arrived), codecs)) is not None:
                 stream.position = stream.current_buffer_size - (len(arrived) - found[1])
                 return found[0]
+            if stream.current_buffer_size < len(arrived) // _GROWTH:
+                time.sleep(time.monotonic() - began)  # whoever sends little at a time gets half a processor
 
     def _block_in(
         self, data: bytes, codecs: Sequence[ColumnCodec]

@@ -215,6 +215,9 @@ class _Socket:
     def makefile(self, *_: object) -> io.BytesIO:
         return io.BytesIO(self._data)
 
+    def gettimeout(self) -> float:
+        return 10.0
+
     def close(self) -> None:
         pass
 
