@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 from tests.support.chaos.place import Faults, Place
+from tests.support.waiting import PATIENCE
 
 HUGE_ROWS = 100_000
 LARGE_BYTES = 10 << 20
@@ -105,7 +106,7 @@ def _alter(place: Place) -> None:
 def arrive(place: Place, seconds: float = ARRIVAL_SECONDS) -> None:
     """Wait until the events are those of the source, by number and sum."""
     wanted = place.tell_writer("SELECT coalesce(sum(id), 0)::BIGINT FROM events")
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while _sum(place) != wanted:
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: events to arrive"
         time.sleep(0.2)
